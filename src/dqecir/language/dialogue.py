@@ -24,11 +24,11 @@ _OPENING = re.compile(r"^\W*(?:(?:and|but|now|then|also|ok|okay|please|yes)\b\W*
 
 @dataclass(frozen=True)
 class _Phrase:
-    """Words for one request; ``ask`` is None for a number and for unread words."""
+    """Neighbouring words that are one request; ``ask`` is None for a number and for unread words."""
 
     said: str
     words: str
-    """With "not" if the request would be lost without the rest of the turn."""
+    """The words for the joined text; with "not" added if they are a refusal that could not be read alone."""
     column: str | None
     ask: Ask | None = None
 
@@ -45,25 +45,25 @@ class _Phrase:
 class _Turn:
     place: int
     text: str
-    """Without the words that take earlier turns back."""
+    """The turn's text, without words such as "no, not that" that take back earlier turns."""
     phrases: list[_Phrase]
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """What several turns request together."""
+    """The requests of several turns together."""
 
     text: str
     """One text with the requests of all turns."""
     taken_back: tuple[tuple[str, ...], ...]
-    """For each turn, its words that no longer count because of later turns."""
+    """For each turn, its words that later turns replaced or took back."""
 
 
 def in_one(turns: Sequence[str], reader: Reader) -> Dialogue:
-    """Join turns, which are in order of time.
+    """Join turns, which are in order of time, to one text.
 
-    A requested value replaces earlier values of its column. "No, not that" takes back the turn before, and
-    "start over" all turns; the rest of the same turn counts.
+    A requested value replaces earlier values of its column. "No, not that" takes back the previous turn, and
+    "start over" all previous turns; what else the turn says still counts.
     """
     kept: list[_Turn] = []
     taken_back: list[tuple[str, ...]] = [()] * len(turns)
@@ -77,7 +77,7 @@ def in_one(turns: Sequence[str], reader: Reader) -> Dialogue:
     words: list[str] = []
     for turn in reversed(kept):
         left = [one for one in turn.phrases if not one.gives_way(later)]
-        # A turn of which nothing gives way is easiest to read as it was said.
+        # Keep a turn's own text if all of it still counts, because it is the easiest to read.
         words = [turn.text if len(left) == len(turn.phrases) else _joined(left, turn.text), *words]
         taken_back[turn.place] = tuple(one.said for one in turn.phrases if one not in left)
         later += turn.phrases
@@ -85,7 +85,7 @@ def in_one(turns: Sequence[str], reader: Reader) -> Dialogue:
 
 
 def _after(kept: list[_Turn], turn: str) -> tuple[list[_Turn], str]:
-    """Return the earlier turns that a turn does not take back, and the rest of its text."""
+    """Return the earlier turns that ``turn`` does not take back, and the rest of the text of ``turn``."""
     if anew := _ANEW.match(turn):
         kept, turn = [], turn[anew.end() :]
     elif back := _TAKEN_BACK.match(turn):
@@ -95,7 +95,7 @@ def _after(kept: list[_Turn], turn: str) -> tuple[list[_Turn], str]:
 
 
 def _joined(phrases: Sequence[_Phrase], text: str) -> str:
-    """Return the words of some phrases of a text; a comma parts those that are not adjacent in it."""
+    """Return the words of some phrases of a text, with a comma between those that are not neighbours."""
     words = "".join(one.words for one in phrases[:1])
     for one, following in pairwise(phrases):
         words += (" " if f"{one.words} {following.words}" in text else ", ") + following.words
@@ -110,6 +110,6 @@ def _phrases(text: str, reader: Reader) -> list[_Phrase]:
 
 
 def _worded(ask: Ask, reader: Reader) -> str:
-    """Return the words of a request, of which a refusal must be read as one by itself."""
+    """Return the words of a request, so that they are read as the same request when they stand alone."""
     refused = ask.operation == "is not"
     return f"not {ask.words}" if refused and reader.read(ask.words).asks != (ask,) else ask.words

@@ -41,11 +41,11 @@ _SPELLINGS = tuple(
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,;:.!?()\u2013\u2014]")
 _UNCHANGED = frozenset(("shorts", "less", "this", "does", "goes", "was", "has", "is", "its", "plus", "minus"))
 TYPED = 6
-"""Length from which a word is recognised with one typing error, in letters."""
+"""Words with at least this many letters are recognised with one typing error."""
 
 
 def tokens(text: str) -> list[str]:
-    """Return a text's words and marks in lower case and American spelling, split at hyphens."""
+    """Return a text's words and punctuation in lower case and American spelling; hyphens split words."""
     text = text.lower()
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
@@ -53,13 +53,13 @@ def tokens(text: str) -> list[str]:
 
 
 def word_set(text: str) -> frozenset[str]:
-    """Return the words of a list that is separated by blanks."""
+    """Return the words of a text that are separated by blanks."""
     return frozenset(text.split())
 
 
 @lru_cache(maxsize=10_000)
 def stem(word: str) -> str:
-    """Return a word without plural and participle endings, so that stripes, striped and stripe are equal."""
+    """Return a word without plural and participle endings: stripes, striped and stripe give the same stem."""
     if word in _UNCHANGED or len(word) < 4:
         return word
     if word.endswith("s") and not word.endswith(("ss", "us")):
@@ -72,12 +72,12 @@ def stem(word: str) -> str:
 
 
 def other_number(word: str) -> str:
-    """Return a plural in "s" as its singular, and any other word as a plural: handbags for handbag."""
+    """Return the singular of a plural in "s", and of any other word the plural in "s"."""
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else f"{word}s"
 
 
 def slips(word: str, known: Iterable[str]) -> list[str]:
-    """Return the known words with the same first letter that are one edit from a mistyped one."""
+    """Return the words in ``known`` with the same first letter that are one edit away from ``word``."""
     return [
         other for other in known if other[0] == word[0] and OSA.distance(word, other, score_cutoff=1) == 1
     ]

@@ -1,4 +1,4 @@
-"""The meanings of words in one catalogue: names of values, and hints at columns."""
+"""The meanings of words in one catalogue: names of values, and words that hint at columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value
 from dqecir.settings import Strict
 
 MUTE = frozenset(("yes", "no", "true", "false", "none", "other", "unknown", "without", "not", "n", "y"))
-"""Value names too generic to match in text."""
+"""Names of values that are too generic to be found in a text."""
 ABSENT = ("no", "none", "false", "without", "absent")
-"""Values that mean that an object is absent."""
+"""Values that mean that the object of a column is absent."""
 LONGEST = 5
-"""Number of words of the longest name."""
+"""Most words of a value's name."""
 _STRUCTURAL = frozenset(
     map(
         stem,
@@ -34,27 +34,27 @@ _STRUCTURAL = frozenset(
         ),
     )
 )
-"""Words of phrases that do not hint at a column."""
+"""Words that occur in phrases of every column, and so hint at none."""
 _DENYING = frozenset(("no", "not", "without", "nothing"))
 _NO_SLIPS = frozenset(("lighter", "tighter", "looser", "cellar", "sports"))
-"""Correct words that are one letter from words of catalogues (shorts, collar)."""
+"""Correct words that differ in one letter from words of catalogues (shorts, collar)."""
 
 
 class Synonyms(Strict):
-    """Words for columns that texts may use but that training never draws: see ``vocabularies/heard.yaml``."""
+    """Words for columns that users type but that training texts never have (``vocabularies/heard.yaml``)."""
 
     columns: tuple[str, ...]
     cues: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     things: tuple[str, ...] = ()
-    """The object that the value ``absent`` excludes: sleeves, for sleeveless."""
+    """The object that is missing if the value is ``absent``: sleeves, for sleeveless."""
     absent: str = ""
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     of: str = ""
-    """The column that this column describes: "red stripes" names a colour of the pattern."""
+    """The column whose object this column describes: in "red stripes", red is a colour of the pattern."""
     owners: tuple[str, ...] = ()
-    """Names of the column's object, for any value: "main shape"."""
+    """Names of the column's object that fit all of its values, such as "main shape"."""
 
 
 @cache
@@ -65,7 +65,7 @@ def heard() -> tuple[Synonyms, ...]:
 
 
 def heard_for(column: str) -> list[Synonyms]:
-    """Return the entries of a column: by its name, else by the last word of its name."""
+    """Return the entries for a column, found by its name, else by the last word of its name."""
     name = column.casefold()
     own = [entry for entry in heard() if name in entry.columns]
     last = re.split(r"[\W_]+", name)[-1]
@@ -73,13 +73,14 @@ def heard_for(column: str) -> list[Synonyms]:
 
 
 class Lexicon:
-    """The words of a catalogue's columns; ``spoken`` and ``values`` by column.
+    """The words of a catalogue's columns.
 
-    ``exact`` (words as typed), ``stemmed``, ``owners`` and ``things`` (stems) map to the (column, value)
-    that they name. ``cues`` and ``nouns`` map a stem, or a noun of a column's owner, to the columns that
-    it hints at. ``signs`` are stems that together mean a value, and whether they deny it. ``comparing``
-    ("longer") and ``bases`` ("long") map to columns, and whether they mean more. ``alone`` are columns
-    whose values need no other word. ``absent``: column -> the value that means that its object is absent.
+    ``exact`` (words as typed), ``stemmed``, ``owners`` and ``things`` (stems) map words to the (column,
+    value) that they name. ``cues`` maps a stem to the columns that it hints at; ``nouns`` a noun of an object
+    to the columns that describe the object. ``signs`` are sets of stems that together mean a value, with
+    whether they deny it. ``comparing`` ("longer") and ``bases`` ("long") map to columns, with whether they
+    mean more. ``alone`` are columns whose values are found without a hint. ``absent``: column -> its value
+    that means that its object is absent.
     """
 
     def __init__(self, spoken: Mapping[str, ColumnVocabulary], values: Mapping[str, Sequence[str]]) -> None:

@@ -1,9 +1,10 @@
 """Link tagged words to the columns and values of one catalogue.
 
-A column gets one of the tagger's roles by its name or by its values: "article" with "Tshirts" and "Jeans"
-is a garment. Words name a value by its own name (singular or plural), else a noun names all values that end
-with it ("shoes" means "Sports Shoes" and "Casual Shoes"), else the tagger's usual value counts, else the
-nearest name by word vectors. Proper names, such as brands, are named only by themselves.
+A column gets one of the tagger's roles (such as garment or colour) by its name or by its values: a column
+"article" with "Tshirts" and "Jeans" is a garment. Words name a value by its own name (singular or plural);
+else a noun names all values that end with it ("shoes" means "Sports Shoes" and "Casual Shoes"); else the
+usual value that the tagger predicts counts; else the name that is nearest by word vectors. Proper names, such
+as brands, are named only by themselves.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from dqecir.language.tagging import OWN, Mark, words_of
 from dqecir.language.vocabulary import shipped_vocabularies
 
 NEAR = 0.5
-"""Least cosine of word vectors at which a word means a value."""
+"""A text means a value if the cosine of their word vectors is at least this."""
 NAMES = 200
-"""Most values of a column of words; columns with more hold proper names."""
+"""A column with more different values than this holds proper names, such as brands."""
 _OF_NAMES = word_set(
     """artist author brand brands designer maker manufacturer publisher supplier vendor
     autor fabricante fabricant hersteller marca marke marque produttore"""
 )
-"""Words of the names of columns that hold proper names, also with few values."""
+"""If one of these words is in a column's name, the column holds proper names, even if it has few values."""
 _SHARE = 0.5
-"""Share of a column's values that a role must know to get a column that is not named like the role."""
+"""A column that is not named like a role gets it if at least this share of its values are known for the
+role."""
 _SHORT = 3
-"""Length of the shortest word that word vectors are used for, in letters."""
+"""Word vectors are used only for words with at least this many letters."""
 _FEW = 3
 _REACH = 8
-"""Words and signs of the longest name: "U.S. Polo Assn."."""
+"""Most words and punctuation marks in a name, such as "U.S. Polo Assn."."""
 _POSSESSIVE = re.compile(r"['\u2019]s?$")
 Vector = Callable[[str], NDArray[np.float32]]
 Named = tuple[str, str]
@@ -46,7 +48,7 @@ Named = tuple[str, str]
 
 @cache
 def usual_words() -> frozenset[str]:
-    """Return every word of the phrases of the tagger's training."""
+    """Return every word in the phrases with which the tagger was trained."""
     return frozenset(
         word.text
         for kind, part in spoken().items()
@@ -58,7 +60,7 @@ def usual_words() -> frozenset[str]:
 
 @cache
 def usual_values(role: str) -> Mapping[str, tuple[str, int]]:
-    """Return a map: key of a phrase -> the usual value that it names, and its place among its phrases."""
+    """Return key of a phrase -> the usual value that it names, and its place among that value's phrases."""
     known = spoken()["adjectives"]
     known = spoken()["garments"] if role == "garment" else known.get(role.removeprefix("pattern_"), {})
     found: dict[str, tuple[str, int]] = {}
@@ -73,7 +75,7 @@ def _key(name: str) -> str:
 
 
 def _keys(column: str, value: str, role: str) -> list[str]:
-    """Return the keys of a value's name and, where the tagger knows no values, of a vocabulary's words."""
+    """Return the keys of a value's name and, for columns without a role, of a vocabulary's words for it."""
     names = [value]
     for vocabulary in shipped_vocabularies([column]) if role == OWN else ():
         spec = vocabulary.column(column)
@@ -84,12 +86,12 @@ def _keys(column: str, value: str, role: str) -> list[str]:
 
 
 def _joined(words: Sequence[str]) -> str:
-    """Return the key by which names are compared: the stems of their words, without signs, "and" and "'s"."""
+    """Return the key by which names are compared: joined stems without punctuation, "and", "the" and "'s"."""
     return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
 
 
 def _last_key(name: str) -> str:
-    """Return the key of the last word of a name, its noun."""
+    """Return the key of the last word of a name, which is its noun."""
     words = [word.text for word in words_of(name.replace("_", " ")) if _counts(word.text)]
     return _joined(words[-1:])
 
@@ -102,7 +104,7 @@ class Linker:
     """The names of the columns and values of one catalogue."""
 
     def __init__(self, values: Mapping[str, Sequence[str]], vector: Vector | None = None) -> None:
-        """Take columns -> values; ``vector`` returns the vector of a word, if there are word vectors."""
+        """Take column -> values, and a function that returns the vector of a word (None: no word vectors)."""
         self.values = {column: tuple(value for value in own if value) for column, own in values.items()}
         self._vector = vector
         self.columns: dict[str, list[str]] = defaultdict(list)
@@ -110,7 +112,7 @@ class Linker:
         self._usual: dict[Named, list[str]] = {}
         self._names: dict[str, list[Named]] = defaultdict(list)
         self._own: set[str] = set()
-        """Keys of names for which the tagger has no value."""
+        """Keys of names that are no usual values of the tagger."""
         for column, own in self.values.items():
             role = _role(column, own)
             self.columns[role].append(column)
@@ -146,7 +148,7 @@ class Linker:
         return unit
 
     def marks(self, words: Sequence[str]) -> list[Mark]:
-        """Mark the words that name a value or a column of the catalogue that the tagger does not know."""
+        """Return a mark for each word: names a value or a column that the tagger does not know, or none."""
         marks = [Mark.NONE] * len(words)
         for start in (place for place, word in enumerate(words) if _counts(word)):
             for end in range(min(len(words), start + _REACH), start, -1):
@@ -164,7 +166,10 @@ class Linker:
         ]
 
     def named(self, words: Sequence[str]) -> Iterator[tuple[int, int, Named]]:
-        """Yield exact names of values, the longest first: start, end, column and value."""
+        """Yield exact names of values in ``words``: start, end, (column, value).
+
+        The longest name at each place.
+        """
         start = 0
         while start < len(words):
             for end in range(min(len(words), start + _REACH), start, -1):
@@ -177,9 +182,9 @@ class Linker:
             start = end
 
     def named_values(self, role: str, words: Sequence[str], usual: str | None) -> list[Named]:
-        """Return the values that a span's words name, all of one column; ``usual`` is the tagger's value.
+        """Return the values, all of one column, that the words of a request name; empty if there are none.
 
-        Empty if the catalogue has no such value.
+        ``role`` is the tagger's role of the words, ``usual`` the usual value that it predicts.
         """
         columns = (self.columns.get(role) if role != OWN else None) or list(self.values)
         whole = self._named(_joined(words), columns)
@@ -194,9 +199,9 @@ class Linker:
         return [] if found is None else [found]
 
     def _kinds(self, words: Sequence[str], columns: Sequence[str]) -> list[Named]:
-        """Return the values that a noun names together: those whose last word ends with it.
+        """Return all values whose last word ends with the single word in ``words``; empty if there are none.
 
-        All are of the column with most of them, and not of one with proper names, such as brands.
+        They are from the column with most of them, and not from one with proper names, such as brands.
         """
         key = _joined(words)
         if len(words) > 1 or len(key) < _SHORT:
@@ -209,9 +214,11 @@ class Linker:
         return max(kinds, key=len, default=[])
 
     def _sorts(self, words: Sequence[str], usual: str, columns: Sequence[str]) -> list[Named]:
-        """Return the sort of a usual garment that other words than its noun mean ("running shoes"), else all.
+        """Return the values that end with the usual garment ``usual``.
 
-        Empty if the catalogue has no value that ends with the noun.
+        Only the nearest if other words say which.
+
+        Thus "running shoes" means one sort of shoes. Empty if no value ends with that noun.
         """
         sorts = self._kinds([usual], columns)
         if not sorts:
@@ -226,7 +233,7 @@ class Linker:
     def _likely(
         self, role: str, words: Sequence[str], usual: str | None, columns: Sequence[str]
     ) -> Named | None:
-        """Return the value that the tagger means, that a part of the words names, or the nearest one."""
+        """Return the value that the tagger predicts, that a part of the words names, or the nearest one."""
         for column in self.columns.get(role, ()) if role != OWN else ():
             if usual is not None and (column, usual) in self._usual:
                 return column, self._usual[column, usual][0]
@@ -239,23 +246,23 @@ class Linker:
         return self._nearest(" ".join(words))
 
     def _elsewhere(self, role: str) -> list[str]:
-        """Return other columns that may have a value of a role, if the role's own columns lack it.
+        """Return the columns in which a value is looked up if the columns with its role do not have it.
 
-        If there is a column of the garment's colour, a colour of its pattern is not looked up in it.
+        A colour of the garment is not looked up among the colours of patterns.
         """
         other = self.columns.get("pattern_color", []) if role == "color" and self.columns.get(role) else []
         return [column for column in self.values if column not in other]
 
     def _named(self, key: str, columns: Sequence[str]) -> Named | None:
-        """Return a value of this name in one of the columns.
+        """Return the value with this key in one of ``columns``.
 
-        The column with most values is the most exact.
+        If several columns have it, the one with most values is taken, because it is the most exact.
         """
         found = [named for named in self._names.get(key, ()) if named[0] in columns]
         return max(found, key=lambda named: len(self.values[named[0]]), default=None)
 
     def _nearest(self, text: str) -> Named | None:
-        """Return the value whose name's vector is nearest to a text's, if it is near enough."""
+        """Return the value whose name is nearest to ``text`` by word vectors; None if none is near enough."""
         if self._near is None or not any(len(word.text) >= _SHORT for word in words_of(text)):
             return None
         named, vectors = self._near
@@ -265,7 +272,7 @@ class Linker:
 
     @property
     def names(self) -> set[str]:
-        """All words of the names of values and columns."""
+        """All words in the names of values and columns."""
         texts = [*self.values, *(value for own in self.values.values() for value in own)]
         return {word.text for text in texts for word in words_of(text.replace("_", " "))}
 
@@ -278,7 +285,7 @@ def _holds_words(column: str, values: Sequence[str]) -> bool:
 
 
 def _role(column: str, values: Sequence[str]) -> str:
-    """Return the role of a column, by its name and its values."""
+    """Return the tagger's role of a column, by its name and its values."""
     named = {
         known
         for vocabulary in shipped_vocabularies()

@@ -12,8 +12,8 @@ Kind = Literal["is", "is not", "more", "less"]
 class Mention:
     """One request about a column: a value, a refused value, or more or less than the reference.
 
-    ``of`` is the owning column's value, if the text names it ("the stars"). ``others`` are alternatives:
-    "red or blue".
+    ``of`` is the value of the owning column, if the text names it ("the stars"). ``others`` are alternative
+    values: "red or blue".
     """
 
     column: str
@@ -25,7 +25,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Clause:
-    """A clause of a text in plain words, and its possible readings; none if unread."""
+    """A clause of a text in plain words, and its possible readings; empty if it could not be read."""
 
     words: str
     readings: tuple[Mention, ...]

@@ -10,9 +10,9 @@ Direction = Literal["less", "more"]
 
 MONEY = frozenset({"price", "cost", "rrp"})
 YEARS = frozenset({"year", "season", "date"})
-"""Words of a column's name that tell the kind of its numbers."""
+"""Words in a column's name that show that its numbers are years."""
 SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
-"""Words that make a comparison one of appearance: "an older look" is no year."""
+"""Words after which a comparison is about the appearance: "an older look" is no year."""
 _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
     (
         MONEY,
@@ -23,19 +23,19 @@ _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] =
 
 
 def names_a_number(column: str) -> bool:
-    """Return whether a column's name means numbers that pictures do not show: ``price``, ``sale_year``."""
+    """Return whether a column's name means a number that pictures do not show: ``price``, ``sale_year``."""
     return any(set(column_words(column)) & names for names, _ in _FAMILIES)
 
 
 def by_name(columns: Iterable[str]) -> list[str]:
-    """Sort columns with short names first, because words about money or time mean these."""
+    """Sort columns, short names first: words such as "cheaper" mean the first column of their kind."""
     return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
 
 
 def comparisons(column: str, direction: Direction | None = None) -> tuple[str, ...]:
-    """Return a column's own words of comparison: "cheaper" for a price; none for most columns.
+    """Return the words that compare this column alone, such as "cheaper" for a price; empty for most columns.
 
-    Default: those of both directions.
+    Default of ``direction``: the words of both directions.
     """
     words = set(column_words(column))
     return tuple(
@@ -49,5 +49,5 @@ def comparisons(column: str, direction: Direction | None = None) -> tuple[str, .
 
 
 def column_words(column: str) -> list[str]:
-    """Return the words of a column's name in lower case."""
+    """Return the words of a column's name, in lower case."""
     return re.findall(r"[^\W_]+", column.casefold())

@@ -1,7 +1,7 @@
-"""Read numeric constraints that pictures do not show: "cheaper", "under 40 euros", "after 2019".
+"""Read numeric constraints, which pictures do not show: "cheaper", "under 40 euros", "after 2019".
 
-A model ignores such words (``questions/comparatives.py``); a search removes them from the text and
-filters by them.
+A model ignores such words (``questions/comparatives.py``); a search removes them from the text and filters by
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REACHING: tuple[tuple[Direction, bool, str], ...] = (
     ("less", False, "under|below|less than|cheaper than|lower than|smaller than"),
     ("more", False, "over|above|more than|more expensive than|higher than|larger than"),
 )
-"""Direction, whether the bound is included, and the words before a number."""
+"""Direction, whether the number itself is allowed, and the words before the number."""
 _IN_TIME: tuple[tuple[Direction, bool, str], ...] = (
     ("less", True, "until|up to"),
     ("more", True, "since|from"),
@@ -33,7 +33,7 @@ _IN_TIME: tuple[tuple[Direction, bool, str], ...] = (
     ("more", False, "after|newer than|more recent than"),
 )
 _COMPARED: tuple[tuple[Direction, str], ...] = (("less", "lower|smaller"), ("more", "higher|larger"))
-"""Words before a column's name that compare with the reference."""
+"""Words before a column's name that compare its number with the reference's."""
 _DEAR: tuple[tuple[Direction, str], ...] = (
     ("less", "cheaper|less expensive|less pricey|lower[ -]priced|costs? less|costing less"),
     ("more", "more expensive|pricier|dearer|higher[ -]priced|costs? more|costing more"),
@@ -56,36 +56,36 @@ _HINT = re.compile(r"\d|cheap|expens|pric|dear|cost|lower|smaller|higher|larger|
 
 @dataclass(frozen=True)
 class NumericConstraint:
-    """A column's number must be less or more than ``number`` (``None``: than the reference's number)."""
+    """A column's number must be smaller or larger than ``number``; None: than the reference's number."""
 
     column: str
     direction: Direction
     reached: bool = False
-    """Whether the bound is included."""
+    """Whether the number itself is allowed (<= or >=)."""
     number: float | None = None
     words: str = field(default="", compare=False)
-    """The words of the constraint."""
+    """The words of the text that say so."""
 
     @property
     def order(self) -> Order:
-        """The comparison sign, such as ``<``."""
+        """The comparison sign: < <= > or >=."""
         return _SIGNS[self.direction][self.reached]
 
 
 def speaks_of_numbers(text: str) -> bool:
-    """Return whether a text may hold a constraint; faster than reading it."""
+    """Return whether a text may have a numeric constraint; faster than reading it."""
     return _HINT.search(text) is not None
 
 
 class ConstraintReader:
-    """Read the constraints of texts on columns of numbers.
+    """Reads numeric constraints about a catalogue's columns.
 
-    Of several columns of prices, or of years, a text means the one with the shortest name (``price`` before
-    ``old_price``).
+    If there are several columns of prices, or of years, a text means the one with the shortest name
+    (``price`` before ``old_price``).
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
-        """Take columns by their names in the table."""
+        """Take the names of the columns with numbers."""
         ordered = by_name(columns)
         self._clauses: list[tuple[re.Pattern[str], str, Direction, bool]] = []
         self._spans: list[tuple[re.Pattern[str], str]] = []
@@ -126,16 +126,16 @@ class ConstraintReader:
         self._clauses.append((_compiled(clause), column, direction, reached))
 
     def _add_span(self, column: str, named: str, amount: str) -> None:
-        # "Between 20 and 40 euros" names the currency once.
+        # "Between 20 and 40 euros" names the currency only once, for both numbers.
         low = rf"(?:{SPOKEN_COIN}\s*)?{_DIGITS}(?:\s*{SPOKEN_COIN})?"
         ends = rf"(?P<low>{low})\s+(?:and|to)\s+(?P<high>{amount})"
         self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
 
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
-        """Return a text without its constraints, and the constraints.
+        """Return the text without its constraints, and the constraints.
 
-        Negated constraints ("not cheaper") and wrong numbers ("under 1.2.3 euros") stay in the text. Of
-        several blanks in a row the first is kept.
+        Negated constraints ("not cheaper") and malformed numbers ("under 1.2.3 euros") stay in the text.
+        Several blanks in a row become one.
         """
         # Otherwise the pattern would be tried from each blank of a long run.
         rest = text = re.sub(r"(\s)\s+", r"\1", text)
@@ -160,7 +160,7 @@ class ConstraintReader:
 
 @lru_cache(maxsize=64)
 def constraint_reader(columns: tuple[str, ...]) -> ConstraintReader:
-    """Return the reader of these columns; cached, because many searches use the same columns."""
+    """Return a reader for these columns; it is cached, because many searches use the same columns."""
     return ConstraintReader(columns)
 
 
@@ -179,7 +179,7 @@ def _first(columns: Sequence[str], names: frozenset[str]) -> str | None:
 def _first_readable(
     pattern: re.Pattern[str], text: str, column: str
 ) -> tuple[re.Match[str], list[float]] | None:
-    """Return the first clause whose amounts are all numbers, and these numbers."""
+    """Return the first match of ``pattern`` whose amounts are all numbers, and these numbers."""
     is_money = bool(MONEY & set(column_words(column)))
     for match in pattern.finditer(text):
         amounts = [amount.lower() for amount in match.groupdict().values()]

@@ -1,9 +1,9 @@
-"""Parse a modification text into requested values by rules and vocabularies.
+"""Parse a modification text into requested values, by rules and vocabularies; nothing is learned.
 
-Nothing is learned here. A text that consists of a vocabulary's phrases is recognised directly; any other is
-read as English (reading.py) with the words for values of the vocabularies and of ``vocabularies/heard.yaml``.
-Phrases that are held out of training are in no table here. The authors of the rules could read the held-out
-phrases, however, so the accuracy on unseen wordings is an upper bound.
+A text that consists of a vocabulary's phrases is looked up directly. Any other text is read as free English
+(reading.py), with the words for values in the vocabularies and in ``vocabularies/heard.yaml``. Phrases that
+are held out of training are in no table here. However, the authors of the rules could read the held-out
+phrases, so that the accuracy on unseen wordings is an upper bound.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _IDLE = frozenset(
 
 
 class Parser:
-    """Parse modification texts about the columns of one catalogue.
+    """Parses modification texts about the columns of one catalogue.
 
-    ``values`` maps every column to its values (neither ``""`` nor ``UNKNOWN``).
+    ``values``: column -> its values (neither ``""`` nor ``UNKNOWN``).
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
@@ -53,15 +53,18 @@ class Parser:
 
     @property
     def phrases(self) -> Mapping[str, Sequence[Mention]]:
-        """All phrases that are recognised as a whole clause, in plain words, with their readings."""
+        """Phrase in plain words -> its possible readings, for every phrase that can be a whole clause."""
         return self._phrases
 
     def mentions(self, text: str) -> list[tuple[Mention, ...]]:
-        """Return the possible readings of each clause of a text, without clauses that have none."""
+        """Return the possible readings of each clause of a text; clauses that cannot be read are left out."""
         return [clause.readings for clause in self.clauses(text) if clause.readings]
 
     def clauses(self, text: str) -> tuple[Clause, ...]:
-        """Return the clauses of a text, without those of connecting words alone, with their readings."""
+        """Return the clauses of a text with their readings.
+
+        Clauses with only connecting words are left out.
+        """
         if text not in self._read:
             if len(self._read) >= REMEMBERED:
                 self._read.clear()
@@ -70,7 +73,7 @@ class Parser:
         return self._read[text]
 
     def _as_phrases(self, text: str) -> list[Clause] | None:
-        """Return the clauses of a text if every one is a known phrase; else None."""
+        """Return the clauses of a text if every clause is a known phrase; else None."""
         clauses = []
         for part in _CONNECTOR.split(_plain(text)):
             words = part.strip(" .?!")
@@ -81,18 +84,18 @@ class Parser:
         return clauses
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
-        """Return the requested values of every column that a text mentions.
+        """Return column -> requested values, for every column that a text mentions.
 
-        ``reference`` is column -> value -> probability that the reference image shows it. Comparisons start
-        from the most probable value, and "the stars" are the most probable stars of the image. Requests of
-        several mentions of a column are intersected, unless nothing would remain.
+        ``reference``: column -> value -> probability that the reference image shows it. Comparisons start
+        from the most probable value, and "the stars" are the most probable stars of the image. If a column is
+        mentioned several times, the intersection is requested, unless it is empty.
         """
         return self.admissible(self.mentions(text), reference)
 
     def admissible(
         self, mentions: Sequence[Sequence[Mention]], reference: Mapping[str, Mapping[str, float]]
     ) -> dict[str, frozenset[str]]:
-        """Return requested values as :meth:`asked` does, from the mentions of clauses."""
+        """Return column -> requested values as :meth:`asked` does, from the readings of clauses."""
         likely = {
             column: max(shares, key=lambda value: shares[value])
             for column, shares in reference.items()
@@ -125,7 +128,7 @@ class Parser:
         return frozenset(value for value in values if value in beyond)
 
     def _learn(self, column: str, spoken: ColumnVocabulary) -> None:
-        """Learn every phrase of training as a whole clause, with every word for every value."""
+        """Store every training phrase of a column as a whole clause, with every word for every value."""
         owners = self._owner_names(spoken)
         for value in self.values[column]:
             known = spoken.values.get(value, Value())
@@ -162,7 +165,7 @@ class Parser:
                         readings.append(mention)
 
     def _owner_names(self, spoken: ColumnVocabulary) -> list[tuple[str, str]]:
-        """Return the words for a column's owner, each with the owner's value that it names."""
+        """Return the words for a column's object, each with the value of the owning column that it names."""
         if spoken.owner is None:
             return []
         owner = (
@@ -176,7 +179,7 @@ class Parser:
 
 
 def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[str]) -> ColumnVocabulary:
-    """Return a column's vocabulary; without one, its values' own names."""
+    """Return a column's vocabulary; if there is none, a vocabulary of the values' own names."""
     for vocabulary in vocabularies:
         known = vocabulary.column(column)
         if known is not None:
@@ -186,5 +189,5 @@ def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[st
 
 
 def _plain(text: str) -> str:
-    """Return a text in lower case with single blanks, and "a" for "an"."""
+    """Return a text in lower case, with single blanks and "a" instead of "an"."""
     return re.sub(r"\s+", " ", re.sub(r"\ban\b", "a", text.lower())).strip()

@@ -1,7 +1,8 @@
-"""Read a modification text in the columns and values of one catalogue, and list its unread words.
+"""Read a modification text with the columns and values of one catalogue, and list its unread words.
 
 Rules read numbers (numeric_constraints.py); typing errors are corrected to words that the catalogue or the
-reader knows; the tagger marks the words that ask for something; the linker finds the values they name.
+reader knows; the tagger (tagging.py) marks the words that request something; the linker (linking.py) finds
+the values that they name.
 """
 
 from __future__ import annotations
@@ -37,28 +38,30 @@ SMALL = word_set(
     something style styled than thank thanks that the their them then there these they thing this those to
     too type up very want was we what when which while will with without would you your item garment"""
 )
-"""Words that alone ask for nothing."""
+"""Words that request nothing by themselves."""
 _PATTERN = word_set("a any design designs has pattern patterned patterns print printed prints some with")
-"""Words that ask for any pattern, so for any value but plain."""
+"""Words of a request for any pattern; it is read as a refusal of "plain"."""
 _LONGEST = 40
-"""Length of the longest word that may ask for a value, in letters."""
+"""A word with more letters than this requests nothing."""
 _MENDED = 4
-"""Length of the shortest word that is corrected, in letters."""
+"""Words with at least this many letters are corrected."""
 SURE = 0.65
 """Least probability of a request; below it, its words are unread.
 
-Chosen by folds of captions: of 0.4 to 0.7 by steps of 0.05, the largest that costs at most 0.1 points
-of F1."""
+Chosen by cross-validation on captions: of 0.4 to 0.7 in steps of 0.05, the largest that costs at most 0.1
+points of F1."""
 _SURE_GARMENT = 0.5
-"""The same for garments: a bare noun ("dress, in blue") is seldom surer, and decides most of a search."""
+"""Least probability of a request for a garment: a bare noun ("dress, in blue") seldom has more, and matters
+most in a search."""
 _POINTING = word_set("the this that")
 _SUBJECT_VERBS = word_set("is has looks look should was needs does doesn't doesnt isn't hasn't have")
 _GENERIC = {"dress": word_set("dress"), "shirt": word_set("shirt"), "toptee": word_set("shirt top")}
-"""Kind of the reference -> nouns that as a subject only mean it: "the dress is red" asks for no dress."""
+"""Kind of the reference -> nouns that mean only the reference if they are the subject: "the dress is red"
+requests no dress."""
 _AFTER_GARMENT = word_set("by for from in of that which with without")
-"""Words that may follow a garment that a text begins with and asks for: "dress in red"."""
+"""Words that may follow a requested garment at the beginning of a text: "dress in red"."""
 _LESS = word_set("less not")
-"""Words that turn an adjective's direction: "less dark", "not as dark"."""
+"""Words that reverse the direction of an adjective: "less dark", "not as dark"."""
 _DEGREES: Mapping[str, Mapping[Operation, frozenset[str]]] = {
     "color": {
         "more": word_set("bright brighter light lighter vivid vibrant brightly"),
@@ -69,14 +72,17 @@ _DEGREES: Mapping[str, Mapping[Operation, frozenset[str]]] = {
         "less": word_set("fitted fitting tight tighter clingy snug"),
     },
 }
-"""The operation of an adjective of a comparison; "less dark" has the other one."""
+"""Role -> operation -> the adjectives that mean it; "less dark" means the other operation."""
 _SEVERAL = ("color", "pattern_color")
-"""Roles whose neighbouring words may name several values: "black white"."""
+"""Roles for which neighbouring words may name several values: "black white"."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request; ``value`` is ``None`` for a comparison of the whole column ("longer")."""
+    """A request of a text: a value of a column that items should, or should not, have.
+
+    ``value`` is None for a comparison with the reference ("longer").
+    """
 
     column: str
     operation: Operation
@@ -86,7 +92,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Correction:
-    """A word that was read as another one."""
+    """A word, and the word that it was read as, because of a typing error."""
 
     word: str
     read_as: str
@@ -94,19 +100,19 @@ class Correction:
 
 @dataclass(frozen=True)
 class Reading:
-    """The result of reading one text."""
+    """What was read in one text."""
 
     asks: tuple[Ask, ...] = ()
     constraints: tuple[NumericConstraint, ...] = ()
     corrections: tuple[Correction, ...] = ()
     unread: tuple[str, ...] = ()
     language: str = "English"
-    """The language of the text; in other languages than English, only names of values are read."""
+    """Language of the text. If it is not English, only names of values are read."""
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Neighbouring words of one request."""
+    """Neighbouring words [start, end) that are one request."""
 
     start: int
     end: int
@@ -116,11 +122,11 @@ class _Span:
 
 
 Link = tuple[str, str | None] | None
-"""The column and the value that words name; None if they are unread."""
+"""The column and the value that words name; None if they could not be read."""
 
 
 class Reader:
-    """Read texts about the columns of one catalogue."""
+    """Reads texts about the columns of one catalogue."""
 
     def __init__(
         self,
@@ -128,7 +134,7 @@ class Reader:
         numbers: Iterable[str] = (),
         tagger: Tagger | None = None,
     ) -> None:
-        """Take columns -> values; ``numbers`` are columns of numbers.
+        """Take column -> values, the names of columns with numbers, and a tagger.
 
         Default: the columns and values that the tagger knows, and the shipped tagger.
         """
@@ -141,7 +147,7 @@ class Reader:
         self._mendable = sorted(known, key=len, reverse=True)
 
     def read(self, text: str, category: str = "") -> Reading:
-        """Read a text; ``category`` is the kind of the reference's garment, such as dress, if known."""
+        """Read a text; ``category`` is the kind of the reference's garment, such as dress, if it is known."""
         constraints: tuple[NumericConstraint, ...] = ()
         if self._numbers and speaks_of_numbers(text):
             text, constraints = constraint_reader(self._numbers).parted(text)
@@ -168,7 +174,7 @@ class Reader:
         )
 
     def _linked(self, words: Sequence[str], category: str) -> Iterator[tuple[_Span, Link]]:
-        """Yield the tagger's spans, each with the value that it names, or None if it is unread."""
+        """Yield the requests that the tagger marks, each with the value that it names; None: it is unread."""
         tags = self.tagger.tag(words, self.linker.marks(words), category.lower()) if words else []
         spans, unsure = _spans(tags)
         opening = _opening_garment(words, spans)
@@ -202,7 +208,7 @@ class Reader:
                 yield from ((span, link) for link in self._links(span, said))
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
-        """Read a text in another language: only names of values."""
+        """Yield the names of values in a text that is not English; all other words are unread."""
         rest = set(range(len(words)))
         for start, end, named in self.linker.named(words):
             rest -= set(range(start, end))
@@ -211,7 +217,7 @@ class Reader:
             yield _Span(place, place + 1), None
 
     def _language(self, words: Sequence[str]) -> str:
-        """Return the language to which more of the words belong than to English."""
+        """Return the language to which most of the words belong; English if it is not clear."""
         tables = spoken()["languages"]
         counts = {name: sum(word in known for word in words) for name, known in tables.items()}
         likeliest_one = max(counts, key=lambda name: counts[name])
@@ -226,7 +232,7 @@ class Reader:
         return self.linker.named_values(span.role, names, span.usual) or [None]
 
     def _mended(self, word: str) -> str:
-        """Return the known word for a mistyped one; the word itself if it is not mistyped."""
+        """Return the known word that a mistyped one probably means; a known word is returned unchanged."""
         if len(word) < _MENDED or self._knows(word):
             return word
         return next(iter(slips(word, self._mendable)), word)
@@ -242,9 +248,9 @@ class Reader:
 
 
 def _spans(tags: Sequence[Tag]) -> tuple[list[_Span], list[_Span]]:
-    """Return spans of neighbouring words with the same role and operation (for colours: and value).
+    """Return two lists of requests, each of neighbouring words: those that are sure, and the others.
 
-    The second list holds those whose request is not sure.
+    Words are joined if they have the same role and operation, and for colours the same value.
     """
     found: tuple[list[_Span], list[_Span]] = ([], [])
 
@@ -268,7 +274,7 @@ def _spans(tags: Sequence[Tag]) -> tuple[list[_Span], list[_Span]]:
 
 
 def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
-    """Return the places of words that only describe: "this one is white" before "I want black"."""
+    """Return the places of words that only describe the reference: "this one is white, I want black"."""
     named = [False] * len(words)
     for span in spans:
         named[span.start : span.end] = [True] * (span.end - span.start)
@@ -277,9 +283,10 @@ def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
 
 
 def _opening_garment(words: Sequence[str], spans: Sequence[_Span]) -> _Span | None:
-    """Return the garment that a text begins with and asks for, though the tagger does not say so.
+    """Return a garment at the beginning of a text as a request, if the tagger has not marked any garment.
 
-    "dress in red", "a skirt", "green skirt": before it stand only an article and other requests of it.
+    Examples: "dress in red", "a skirt", "green skirt". Only an article and other requests may stand before
+    it.
     """
     if any(span.role == "garment" for span in spans):
         return None
@@ -295,14 +302,14 @@ def _opening_garment(words: Sequence[str], spans: Sequence[_Span]) -> _Span | No
 
 
 def _is_subject(words: Sequence[str], span: _Span, category: str) -> bool:
-    """Whether a span is a noun that only means the reference: "the long shirt is red"."""
+    """Return whether the words are a noun that only means the reference: "the long shirt is red"."""
     begins = words[0] in _POINTING and span.end < len(words) and words[span.end] in _SUBJECT_VERBS
     nouns = _GENERIC.get(category, frozenset())
     return begins and span.end == span.start + 1 and words[span.start] in nouns and span.operation == "is"
 
 
 def _turned(words: Sequence[str], span: _Span) -> _Span:
-    """Return a comparison with the direction that "less" gives its adjective: "less dark" is lighter."""
+    """Return the request with the opposite direction if "less" reverses its adjective: "less dark"."""
     said = words[max(span.start - 2, 0) : span.end]
     degrees = _DEGREES.get(span.role)
     if degrees is None or span.usual is not None or _LESS.isdisjoint(said):

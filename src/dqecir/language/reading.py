@@ -1,8 +1,8 @@
-"""Read the words of a modification text by rules if no phrase of a vocabulary matches.
+"""Read free English by rules, for texts that do not consist of a vocabulary's phrases.
 
-Names of values, owners ("the stars", "main shape") and comparatives are found anywhere in the text; roles.py
-decides whether each is wanted. A name's column is decided by the words around it: those next to it, then
-those of its part of the text, then the topic before it.
+Names of values, names of objects ("the stars", "main shape") and comparatives are found anywhere in the text;
+roles.py decides whether each is wanted. If several columns have a name, the words around it decide: first
+those next to it, then those in the same part of the text, then the topic of the part before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MODALS = word_set("should would could must need needs want may might")
 _JOINING = word_set("in is are was were should be to being of all that which")
 _HAVING = word_set("with has have having got add put want need needs kind sort")
 FRAGMENT = 3
-"""Longest refusal that belongs to the words before it, in words: "long sleeves, not short"."""
+"""Most words of a refusal that belongs to the part before it: "long sleeves, not short"."""
 _ANOTHER = word_set("add adding include also too well another second besides accompanied beside next")
 _COMMON = word_set(
     """high round right left top bottom body regular standard normal usual average classic ordinary full
     half low flat box boxy man men fall spring work little wide smart middle single lone set other
     wine rose square tall medium"""
 )
-"""Everyday words that name a value only if the text also names the column."""
+"""Everyday words that name a value only if the text also hints at the column."""
 _SMALL_WORDS = word_set(
     """a able about actually after all almost also am an and another any anything are around as ask at be
     been being bit but buy by can chance change close come could cut different do does else
@@ -48,24 +48,24 @@ _SMALL_WORDS = word_set(
 
 @dataclass
 class _Topic:
-    """The last topic of a text."""
+    """What the parts of a text so far were about."""
 
     columns: frozenset[str] = frozenset()
     told: bool = False
-    """Whether it describes the reference, so that a change of it probably follows."""
+    """Whether the last part describes the reference, so that the next part probably changes it."""
     refused: bool = False
     owners: Sequence[tuple[str, str]] = ()
 
 
 class RuleReader:
-    """Read free English about the columns of one catalogue."""
+    """Reads free English about the columns of one catalogue."""
 
     def __init__(self, lexicon: Lexicon, spoken: Mapping[str, ColumnVocabulary]) -> None:
         self.lexicon, self.spoken = lexicon, spoken
         self.owner_of = {column: known.owner.column for column, known in spoken.items() if known.owner}
 
     def read(self, text: str) -> list[Clause]:
-        """Return the clauses of a text: mentions, and unread words."""
+        """Return the clauses of a text: those with readings, and those that could not be read."""
         known = taken_in(text, self.lexicon)
         topic, clauses = _Topic(), []
         lefts: list[Clause] = []
@@ -88,7 +88,7 @@ class RuleReader:
     def _part(
         self, text: Text, start: int, end: int, topic: _Topic
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
-        """Return the readings of one part of a text, each with its role."""
+        """Return the readings of the part [start, end) of a text, each with its role."""
         names = [name for name in text.names if start <= name.start < end]
         owners = [name for name in names if name.kind == "owner"]
         values = [name for name in names if name.kind != "owner" and not self._is_cue(text, name, names)]
@@ -146,7 +146,7 @@ class RuleReader:
         return short and text.words[end : end + 1] != ["but"]
 
     def _is_cue(self, text: Text, name: Name, names: Sequence[Name]) -> bool:
-        """Return whether a name only tells the column of the name before it: "print" in "flower print"."""
+        """Return whether a name only hints at the column of the name before it: "print" in "flower print"."""
         return name.end - name.start == 1 and any(
             other.end == name.start and column in text.cues[name.start]
             for other in names
@@ -155,7 +155,7 @@ class RuleReader:
         )
 
     def _modified(self, text: Text, values: Sequence[Name], owned: Sequence[Name]) -> list[Name]:
-        """Return the nouns after a value, which name the object that has it: "two stars", "bigger stars"."""
+        """Return the nouns that a value describes, which name objects: "two stars", "bigger stars"."""
         found: list[Name] = []
         left = any(text.roles[name.start] is Role.LEFT for name in (*values, *owned))
         for name, after in () if left else pairwise(values):
@@ -179,7 +179,7 @@ class RuleReader:
         topic: _Topic,
         pointing: bool,
     ) -> tuple[Mention, ...]:
-        """Return the likeliest columns and values of a name."""
+        """Return the likeliest readings of a name: columns and values."""
         role = text.roles[name.start]
         kind: Kind = "is not" if role in (Role.REFUSED, Role.LEFT) else "is"
         if name.kind in ("more", "less"):
@@ -215,7 +215,7 @@ class RuleReader:
         return tuple(dict.fromkeys(mention for score, mention in scored if score == best))
 
     def _speaks_alone(self, text: Text, name: Name, column: str) -> bool:
-        """Return whether a name needs no other word of its column."""
+        """Return whether a name is understood without another word that hints at its column."""
         words = text.words[name.start : name.end]
         if len(words) > 1 or name.kind != "value":
             return True
@@ -224,7 +224,7 @@ class RuleReader:
         return not (words[0] in _COMMON or len(words[0]) < 3 or words[0].isdigit() or words[0] == "one")
 
     def _weight(self, text: Text, name: Name, column: str, start: int, end: int) -> float:
-        """Return how strongly the words around a name hint at a column."""
+        """Return how strongly the words around a name hint at ``column``; 0: not at all."""
         weight = 0.0
         ends = {other.end: other for other in text.names if other.kind == "value"}
         weight += self._of_noun(text, name, column, start, end)
@@ -251,7 +251,7 @@ class RuleReader:
         return weight
 
     def _of_noun(self, text: Text, name: Name, column: str, start: int, end: int) -> float:
-        """Return how near a name is to its column's owner: "red dots", "the dots in red"."""
+        """Return how strongly a noun near the name hints at ``column``: "red dots", "the dots in red"."""
         if name.end < end and column in self.lexicon.nouns.get(text.words[name.end], ()):
             return 1.5
         for place in range(name.start - 1, max(start, name.start - 4) - 1, -1):
@@ -274,7 +274,7 @@ class RuleReader:
         pointing: bool,
         weight: float,
     ) -> list[tuple[float, str]]:
-        """Return the possible owners of a name's column with their weights."""
+        """Return (weight, object) for each object that may have the value of a name."""
         owner = self.owner_of[column]
         itself = owner == column
         word = text.words[name.start]
@@ -299,7 +299,7 @@ class RuleReader:
     def _things(
         self, text: Text, start: int, end: int, owners: Sequence[Name]
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
-        """Return requests about a column's object without a value: "without sleeves", "add a pattern"."""
+        """Return requests that name a column's object but no value: "without sleeves", "add a pattern"."""
         for place in range(start, end):
             for column, value in self.lexicon.things.get(stem(text.words[place]), ()):
                 if text.roles[place] is Role.REFUSED:
@@ -327,7 +327,7 @@ class RuleReader:
 def _either(
     first: tuple[Role, tuple[Mention, ...]], second: tuple[Role, tuple[Mention, ...]]
 ) -> tuple[Role, tuple[Mention, ...]] | None:
-    """Join two alternative values of one column into one request; None if they are none."""
+    """Join two alternative values of one column into one request; None if they are not alternatives."""
     (role, before), (other, after) = first, second
     if not role is other is Role.WANTED or len(before) != 1 or len(after) != 1:
         return None

@@ -9,15 +9,15 @@ from itertools import pairwise
 
 
 class Role(Enum):
-    """The role of a name."""
+    """What a text says about a name."""
 
     WANTED = "wanted"
     REFUSED = "refused"
-    """Not, without, get rid of: a request of its own."""
+    """After "not", "without", "get rid of": not wanted, which is a request too."""
     LEFT = "left"
-    """Instead of, rather than, swap: what the wanted value replaces."""
+    """After "instead of", "rather than", "swap": what the wanted value replaces."""
     TOLD = "told"
-    """The object is described or kept: nothing is requested."""
+    """Only described or kept, so that nothing is requested."""
 
 
 HARD = frozenset(".;!?")
@@ -86,9 +86,10 @@ _MODAL = re.compile(r"\b(?:should|would|could|must|needs?|ought|can|may|might|wa
 
 
 def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return [start, end) of the parts of a text between marks and connectors.
+    """Return the parts [start, end) of a text, which punctuation and connecting words separate.
 
-    ``hints`` marks words that hint at a column; a colon after one ("the hem: long") does not split.
+    ``hints`` marks words that hint at a column; a colon after such a word ("the hem: long") does not
+    separate.
     """
     parts, start = [], 0
     for place, word in enumerate(words):
@@ -103,7 +104,7 @@ def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int
 
 
 def roles(words: Sequence[str], parts: Sequence[tuple[int, int]], named: Sequence[bool]) -> list[Role]:
-    """Return the role of every word; ``named`` marks the words of names, whose roles matter."""
+    """Return the role of every word; ``named`` marks the words of names, because only their roles matter."""
     found = [Role.WANTED] * len(words)
     open_swap: set[str] = set()
     for start, end in parts:
@@ -117,7 +118,11 @@ def roles(words: Sequence[str], parts: Sequence[tuple[int, int]], named: Sequenc
 def _within(
     words: Sequence[str], start: int, end: int, found: list[Role], swap: set[str], named: Sequence[bool]
 ) -> set[str]:
-    """Fill in the roles of one part; return the words that close a swap that is open at its end."""
+    """Fill in the roles of the part [start, end).
+
+    ``swap``: words that would complete a swap ("swap the red for ...") that an earlier part has begun.
+    Returns such words for a swap that is still open at the end.
+    """
     text = " ".join(words[start:end])
     places = {}
     offset = 0
@@ -202,7 +207,7 @@ def _within(
 
 
 def _preferred(words: Sequence[str], start: int, place: int, end: int, named: Sequence[bool]) -> bool:
-    """Return whether "to" precedes what is not preferred: "I prefer white to purple"."""
+    """Return whether this "to" stands before what the text does not prefer: "I prefer white to purple"."""
     return (
         "prefer" in words[start:place]
         and any(named[start:place])
@@ -220,7 +225,7 @@ def _left(
     swap: set[str],
     named: Sequence[bool],
 ) -> tuple[Role, set[str]]:
-    """Return the role after a word that may precede what is replaced."""
+    """Return the role after a word that may announce what is replaced, and words that complete the swap."""
     before = " ".join(words[start:place])
     if said == "over":
         chosen = any(named[start:place]) and any(named[place:end])
@@ -242,7 +247,7 @@ def _left(
 
 
 def _ahead(words: Sequence[str], place: int, closers: set[str], named: Sequence[bool]) -> int | None:
-    """Return where a swap is closed: the sentence's next closing word that a name follows."""
+    """Return the place of the next word in ``closers`` that a name follows; None if there is none."""
     for ahead in range(place, len(words)):
         if words[ahead] in HARD or words[ahead] in ("plus", "also", "but"):
             return None
@@ -259,8 +264,7 @@ def _asks(part: Sequence[str]) -> bool:
 def _lists(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """Extend a refusal over the rest of a list: "not round, v or high", "drop the print and
-    the collar"."""
+    """Extend a refusal to the rest of a list: "not round, v or high", "drop the print and the collar"."""
     plain = {"or", "nor", "a", "an", "the", "any", ","}
     for (_, end), (start, last) in pairwise(parts):
         if found[end - 1] is not Role.REFUSED:
@@ -279,7 +283,7 @@ def _lists(
 def _told(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """Mark a part that only describes as not asking, if a later part asks."""
+    """Mark a part that only describes the reference, if a later part requests something."""
     for number, (start, end) in enumerate(parts[:-1]):
         text = " ".join(words[start:end])
         told = _SHOWN.search(text)

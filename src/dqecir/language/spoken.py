@@ -1,4 +1,7 @@
-"""The columns, values and phrases that the reader knows without a catalogue: ``vocabularies/spoken.yaml``."""
+"""The columns, values and phrases that the reader knows without a catalogue.
+
+They are in ``vocabularies/spoken.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ import yaml
 
 @cache
 def spoken() -> Mapping[str, Any]:
-    """Return the file's content, mostly kind of phrase -> column -> value -> phrases."""
+    """Return the contents of the file: mostly kind of phrase -> column -> value -> phrases."""
     text = (resources.files("dqecir.language") / "vocabularies" / "spoken.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)
     return loaded
 
 
 USUAL: Mapping[str, tuple[str, ...]] = {column: tuple(own) for column, own in spoken()["usual"].items()}
-"""Columns that the reader knows without a catalogue, and their values."""
+"""Column -> values that the reader knows without a catalogue."""
 
 
 def phrases(entry: object = None) -> Iterator[str]:
-    """Yield every phrase of the file, or of a part of it."""
+    """Yield every phrase of the file, or of the part ``entry`` of it."""
     entry = spoken() if entry is None else entry
     if isinstance(entry, str):
         yield entry

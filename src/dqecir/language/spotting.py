@@ -1,4 +1,4 @@
-"""Find the names in a text: values, owners ("the stars", "main shape") and comparatives."""
+"""Find the names in a text: of values, of objects ("the stars", "main shape"), and comparatives."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from dqecir.language.lexicon import Lexicon
 from dqecir.language.roles import MARKS, Role, roles, segments
 
 _CHUNKS = word_set("with without to into from for instead rather than over as")
-"""Words that begin a chunk; words of another chunk hint less at a name's column."""
+"""Words with which a chunk begins; a word in another chunk hints less at the column of a name."""
 _SOLID = "solid"
-"""Words that qualify a colour although they name a pattern: "solid white"."""
+"""Word that qualifies a colour although it names a pattern: "solid white"."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """Words [start, end) and their possible meanings, (column, value) pairs; a comparative has no value."""
+    """Words [start, end) and what they may mean: pairs (column, value); a comparative has an empty value."""
 
     start: int
     end: int
     means: Sequence[tuple[str, str]]
     kind: Literal["value", "owner", "more", "less"] = "value"
     turned: bool = False
-    """Whether a negation makes the comparison ("not so dark"), so that it is not refused."""
+    """Whether the comparison contains a negation ("not so dark"), so that the negation does not refuse it."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text's words, its parts [start, end), its names, and for every word its role, its chunk's number and
-    the columns that it hints at."""
+    """An analysed text: its words, its parts [start, end) and its names.
+
+    For every word: ``roles``, ``chunk`` (the number of its chunk) and ``cues`` (the columns that it hints
+    at).
+    """
 
     words: list[str]
     parts: list[tuple[int, int]]
@@ -43,7 +46,7 @@ class Text:
 
 
 def taken_in(text: str, lexicon: Lexicon) -> Text:
-    """Return a text with its words analysed: parts, names, roles, chunks and hints."""
+    """Analyse a text: correct typing errors, and find its parts and names, and each word's role and hints."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
     cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
     parts = segments(
@@ -90,7 +93,7 @@ def _name_at(lexicon: Lexicon, words: Sequence[str], place: int, start: int) -> 
 
 
 def _compared(lexicon: Lexicon, words: Sequence[str], place: int, start: int) -> Name | None:
-    """Return the comparison at a place: "longer", "too long", "less dark", "not long enough"."""
+    """Return the comparison at a place, if any: "longer", "too long", "less dark", "not long enough"."""
     word = words[place]
     if word in lexicon.comparing:
         if word == "longer" and place > start and words[place - 1] == "no":

@@ -1,4 +1,4 @@
-"""Complete a text while it is typed, in the phrases of a model's training."""
+"""Complete a text while it is typed, with the phrases with which a model was trained."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from dqecir.language.vocabulary import Vocabulary
 
 _CONNECTOR = re.compile(r"(?:,|\b(?:and|but)(?=\s|$))\s*")
 _LATER: Mapping[Kind, int] = {"is": 0, "more": 1, "less": 1, "is not": 3}
-"""Kind of phrase -> how many places lower it is ranked: statements, then comparisons, then refusals."""
+"""Kind of phrase -> number of places by which it is moved back: statements first, then comparisons, then
+refusals."""
 
 
 class Suggester:
-    """Complete modification texts about the columns of one catalogue.
+    """Completes modification texts about the columns of one catalogue.
 
-    ``values`` maps every column of requests to its values, without ``""``.
+    ``values``: column -> its values, without ``""``.
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
         self._parser = Parser(vocabularies, values)
         self._spoken = spoken = {name: _spoken(vocabularies, name) for name in self._parser.values}
         found: dict[str, list[tuple[tuple[int, bool, int], str, Mention]]] = {
-            # The first column of every attribute, then the second of every attribute.
+            # Sort: the first column of every attribute, then the second of every attribute, and so on.
             name: []
             for name in sorted(spoken, key=lambda name: spoken[name].place)
         }
@@ -46,11 +47,12 @@ class Suggester:
         self._whole = {words for phrases in self._columns.values() for words, _ in phrases}
 
     def suggest(self, text: str, known: Mapping[str, str] | None = None, limit: int = 8) -> list[str]:
-        """Return at most ``limit`` whole texts that continue ``text``, the likeliest first.
+        """Return up to ``limit`` complete texts that continue ``text``, the likeliest first.
 
-        Phrases that begin like the last clause precede those that have its words; columns take turns.
-        ``known`` is what the reference shows, column -> value. Neither these values nor columns of earlier
-        clauses are suggested; a known price or year is compared with. A complete clause is continued.
+        Phrases that begin like the last clause come before phrases that only contain its words; columns take
+        turns. ``known``: column -> value that the reference shows. These values, and columns that earlier
+        clauses request, are not suggested; for a known price or year, comparisons are. If the last clause is
+        complete, another clause is added.
         """
         known = known or {}
         ends = [found.end() for found in _CONNECTOR.finditer(text)]
@@ -85,7 +87,7 @@ class Suggester:
             yield from _in_turn([w for w in words if _has(w.split(), wanted)] for words in columns)
 
     def _sensible(self, mention: Mention, known: Mapping[str, str]) -> bool:
-        """Return whether a reference that shows ``known`` could be changed so."""
+        """Return whether it makes sense to request this of a reference that shows ``known``."""
         own = known.get(mention.column, "")
         if mention.of and mention.of != known.get(self._spoken[mention.column].owner):
             return False  # It would name an object that the reference does not show.
@@ -98,8 +100,7 @@ class Suggester:
 
 @dataclass(frozen=True)
 class _Spoken:
-    """A column's place within its attribute, its attribute's place, its values' places, and its owner's
-    column, if any."""
+    """A column: its place within its attribute, the attribute's place, value -> place, and its owner."""
 
     place: tuple[int, int]
     values: Mapping[str, int]
@@ -123,7 +124,10 @@ def _in_turn(columns: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _has(words: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Return whether ``words`` hold every wanted word; of the last one, its beginning is enough."""
+    """Return whether ``words`` contain every wanted word.
+
+    The last wanted word may be the beginning of one.
+    """
     return set(wanted[:-1]) <= set(words) and any(word.startswith(wanted[-1]) for word in words)
 
 

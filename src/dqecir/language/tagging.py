@@ -1,8 +1,9 @@
-"""The learned part of the reader: tag the words of a text that ask for something, by kind.
+"""The learned part of the reader: it tags the words of a text that request something.
 
-A small transformer over word pieces (three layers of MiniLM's shape) gives every word a role, an operation, a
-value, and whether it asks for something outside all columns. It knows the roles in ``ROLES`` and their usual
-values; the names of a catalogue's own values and columns are marked for it (``Mark``).
+A small transformer over word pieces (three layers like MiniLM's) predicts for every word a role (such as
+colour or garment, or none), an operation (such as "is" or "is not"), a usual value, and whether it requests
+something that belongs to no column. It knows the roles in ``ROLES`` and their usual values; words that name a
+catalogue's own values and columns are marked in its input (``Mark``).
 """
 
 from __future__ import annotations
@@ -33,27 +34,27 @@ from dqecir.language.spoken import USUAL
 Operation = Literal["is", "is not", "more", "less"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 OWN = "value"
-"""The role of words that name a value of a column that the reader does not know."""
+"""Role of words that name a value of a column that the tagger does not know."""
 ROLES = (*USUAL, OWN)
 VALUES: tuple[str | None, ...] = (None, *sorted({value for values in USUAL.values() for value in values}))
 WEIGHTS = "reader.safetensors"
 WINDOW = 48
-"""Number of words that are tagged together; longer texts are tagged in parts."""
+"""Number of words that are tagged together; a longer text is tagged in parts."""
 BEYOND = 0.4
-"""Least probability at which a word counts as a request outside all columns."""
+"""Least probability at which a word counts as a request that belongs to no column."""
 _USUAL_KIND = "shirt"
-"""Kind of reference that a text is tagged with if its own is unknown: few training texts had none."""
+"""Kind of the reference if it is unknown, because few training texts had none."""
 _PIECES = 8
-"""Number of word pieces of a word that are read."""
+"""Most word pieces that are read of one word."""
 _LETTERS = 60
-"""Number of letters of a word that are read."""
+"""Most letters that are read of one word."""
 _WIDTH, _HEADS, _INNER = 384, 12, 1536
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+|[^\w\s]|_")
 _UNKNOWN = "[UNK]"
 
 
 class Mark(IntEnum):
-    """The mark that a catalogue gives to a word."""
+    """What a word names in the catalogue: nothing, a value, or a column."""
 
     NONE = 0
     VALUE = 1
@@ -61,7 +62,7 @@ class Mark(IntEnum):
 
 
 class Word(NamedTuple):
-    """A word or a symbol of a text in lower case, and its position."""
+    """A word or a symbol of a text in lower case, and its position [start, end) in characters."""
 
     text: str
     start: int
@@ -69,16 +70,16 @@ class Word(NamedTuple):
 
 
 def words_of(text: str) -> list[Word]:
-    """Return the words, numbers and symbols of a text."""
+    """Return the words, numbers and symbols of a text, in order."""
     return [Word(found.group().lower(), found.start(), found.end()) for found in _WORD.finditer(text)]
 
 
 @dataclass(frozen=True)
 class Tag:
-    """The request of a word: ``role`` is ``None`` if it names nothing.
+    """What the tagger predicts for one word; ``role`` is None if it names nothing.
 
-    ``scores`` are log-probabilities of ``VALUES`` [V]; ``beyond``: the word asks for something outside all
-    columns; ``sure`` is the probability of the role and the operation.
+    ``scores`` are log-probabilities of ``VALUES`` [V]. ``beyond``: the word requests something that belongs
+    to no column. ``sure`` is the probability of role and operation.
     """
 
     role: str | None
@@ -89,7 +90,7 @@ class Tag:
 
 
 class TaggerPieces:
-    """Split words into ids of word pieces, the longest piece first."""
+    """Splits words into ids of word pieces; the longest known piece is taken first."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = tuple(pieces)
@@ -98,7 +99,7 @@ class TaggerPieces:
         self._cached = lru_cache(maxsize=20_000)(self._split)
 
     def __call__(self, word: str) -> tuple[int, ...]:
-        """Return the ids of a word's pieces, at least one and at most 8."""
+        """Return the ids of the pieces of a word, from 1 to 8 of them."""
         return self._cached(word)
 
     def __contains__(self, word: str) -> bool:
@@ -128,7 +129,7 @@ class TaggerPieces:
 
 
 class _Layer(nn.Module):
-    """A transformer layer that normalises after each sum, as in BERT."""
+    """A transformer layer that normalises after each residual sum, as in BERT."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class _Layer(nn.Module):
         self.drop = nn.Dropout(0.1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Apply the layer to ``x`` [B, T, D]; ``mask`` [B, 1, 1, T] is true for pieces, false for padding."""
+        """Return the states [B, T, D] after the layer; ``mask`` [B, 1, 1, T] is False for padding."""
         b, t, d = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, _HEADS, d // _HEADS).permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -148,7 +149,10 @@ class _Layer(nn.Module):
 
 
 class Batch(NamedTuple):
-    """Pieces of B texts: ids and marks [B, T], mask [B, T], and the mean of each word's pieces [B, W, T]."""
+    """Word pieces of B texts: ids, mask and marks [B, T].
+
+    ``pool`` [B, W, T] averages the pieces of each word.
+    """
 
     ids: Tensor
     mask: Tensor
@@ -157,7 +161,7 @@ class Batch(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Logits of every word [B, W, ...]: no role or one of ``ROLES``, ``OPERATIONS``, ``VALUES``, beyond."""
+    """Logits of every word [B, W, ...]: of no role and ``ROLES``, ``OPERATIONS``, ``VALUES``, and beyond."""
 
     role: Tensor
     operation: Tensor
@@ -166,7 +170,7 @@ class Scores(NamedTuple):
 
 
 class TaggerNetwork(nn.Module):
-    """Turn word pieces into scores of words."""
+    """The network: word pieces to scores of words."""
 
     def __init__(self, pieces: int, layers: int) -> None:
         super().__init__()
@@ -198,13 +202,13 @@ class Tagger:
 
     @property
     def name(self) -> str:
-        """Identifies the weights of a tagger that was read from a folder."""
+        """Identifies the weights, if the tagger was read from a folder."""
         return str(self.notes["weights"])
 
     def batch(self, texts: Sequence[tuple[Sequence[str], Sequence[int] | None, str]]) -> Batch:
         """Turn texts into tensors.
 
-        A text is its words, their marks, and the reference's category or ``""``.
+        A text is (its words, their marks, the reference's kind of garment or "").
         """
         rows = [self._row(*text) for text in texts]
         t, w = max(len(ids) for ids, _, _ in rows), max(len(spans) for _, _, spans in rows)
@@ -231,7 +235,10 @@ class Tagger:
 
     @torch.inference_mode()
     def tag(self, words: Sequence[str], marks: Sequence[int], category: str = "") -> list[Tag]:
-        """Return the tag of each word; ``category`` is the kind of the reference, if it is known."""
+        """Return the tag of each word.
+
+        ``category`` is the kind of the reference's garment, if it is known.
+        """
         found: list[Tag] = []
         for start in range(0, len(words), WINDOW):
             part = slice(start, start + WINDOW)
@@ -240,9 +247,11 @@ class Tagger:
         return found
 
     def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
-        """Write the word pieces and the weights; matrices have 8 bits a number and a scale for each row.
+        """Write word pieces and weights to ``folder``.
 
-        ``notes`` say how it was trained. Default: the notes that it was read with.
+        Matrices are stored with 8 bits and a scale for each row.
+
+        ``notes`` say how it was trained. Default: the notes that it has.
         """
         notes = self.notes if notes is None else notes
         state: dict[str, Tensor] = {}
@@ -266,7 +275,10 @@ class Tagger:
 
     @classmethod
     def load(cls, folder: Path) -> Tagger:
-        """Read what :meth:`save` wrote; raises :class:`CheckpointError` if it is damaged or does not fit."""
+        """Read what :meth:`save` wrote.
+
+        Raises :class:`CheckpointError` if it is damaged or of another version.
+        """
         try:
             notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
             pieces = TaggerPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
@@ -294,13 +306,13 @@ class Tagger:
 
 @cache
 def shipped_tagger(name: str = "reader") -> Tagger:
-    """Load a shipped tagger: ``reader``, or ``reader-generated``, which was trained without captions."""
+    """Load a tagger of the package: ``reader``, or ``reader-generated``, trained without captions."""
     with resources.as_file(resources.files("dqecir") / "assets" / name) as folder:
         return Tagger.load(folder)
 
 
 def shipped_name() -> str:
-    """Return the name of the shipped reader's weights."""
+    """Return the name of the weights of the package's tagger."""
     text = (resources.files("dqecir") / "assets" / "reader" / "reader.json").read_text(encoding="utf-8")
     return str(json.loads(text)["weights"])
 
@@ -309,7 +321,7 @@ _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) f
 
 
 def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
-    """Return the highest-scoring value of a role; ``None`` if a comparison names no value.
+    """Return the value of ``role`` with the highest score; None if the words compare and name no value.
 
     ``scores`` as in :class:`Tag`.
     """
@@ -319,7 +331,7 @@ def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> s
 
 
 def _tags(scores: Scores) -> list[Tag]:
-    """Return the likeliest tag of each word of the only text of a batch."""
+    """Return the most probable tag of each word, for a batch of one text."""
     roles = scores.role[0].softmax(-1).max(-1)
     operations = scores.operation[0].softmax(-1).max(-1)
     values = scores.value[0].log_softmax(-1).numpy()

@@ -1,7 +1,7 @@
-"""Vocabularies: the words for an attribute, one YAML file for each.
+"""Vocabularies: the words for an attribute, one YAML file for each attribute.
 
-A vocabulary names the catalogue columns that carry the attribute, the words for their values, and
-the phrases that state, deny or compare them. A new attribute needs a new file, but no code.
+A vocabulary names the catalogue columns of the attribute, the words for their values, and the phrases that
+state, deny or compare values. A new attribute needs a new file, but no code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHIPPED = (
     "appearance",
     "form",
 )
-"""The shipped vocabularies: five for what shops sell, four for scenes."""
+"""Names of the shipped vocabularies: five for what shops sell, four for drawn scenes."""
 
 _SLOTS = frozenset({"value", "noun", "column", "owner"})
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
@@ -42,15 +42,15 @@ _IDLE = frozenset(
         without""",
     )
 )
-"""Words that alone signal no attribute."""
+"""Words that signal no attribute by themselves."""
 
 
 class Phrases(Strict):
-    """Templates of one kind: seen ones for training, and ones held out of training.
+    """Phrases of one kind: those for training (``seen``), and those held out of training.
 
-    A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it),
-    ``{column}`` (the name of the column) and, if the column has an owner, ``{owner}`` (a noun for
-    it). A plain list in YAML means ``seen``.
+    A phrase may have the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it), ``{column}``
+    (the name of the column) and, if the column has an owner, ``{owner}`` (a noun for the owner). A plain list
+    in YAML means ``seen``.
     """
 
     seen: tuple[str, ...] = ()
@@ -78,10 +78,10 @@ class Phrases(Strict):
 
 
 class Value(Strict):
-    """A value of a column: its words, its nouns, and its own phrases, if any.
+    """A value of a column: its words, its nouns (``plural``: for several objects), and phrases of its own.
 
-    Default of ``words``: the value's name. Own phrases replace the column's.
-    ``plural`` are the nouns for several of the kind. A plain list in YAML means ``words``.
+    Default of ``words``: the name of the value. Own phrases replace those of the column. A plain list in YAML
+    means ``words``.
     """
 
     words: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Value(Strict):
 
 
 class Order(Strict):
-    """Values from least to most, for comparisons; values of one step are not compared."""
+    """Values from least to most, for comparisons; values in the same step are equal in this order."""
 
     values: tuple[tuple[str, ...], ...]
     up: Phrases = Phrases()
@@ -111,7 +111,10 @@ class Order(Strict):
         return [[step] if isinstance(step, str) else step for step in steps]
 
     def beyond(self, value: str, upwards: bool) -> frozenset[str]:
-        """Return all values beyond ``value`` in a direction; none if it is not in the order."""
+        """Return all values that are more (``upwards``) or less than ``value``.
+
+        Empty if it is not in the order.
+        """
         place = next((i for i, step in enumerate(self.values) if value in step), None)
         if place is None:
             return frozenset()
@@ -120,14 +123,14 @@ class Order(Strict):
 
 
 class Owner(Strict):
-    """The object that an attribute belongs to, if images show several: "make the stars red"."""
+    """The object that has the attribute, if images show several objects: "make the stars red"."""
 
     column: str
-    """The column whose value names the object, by one of the value's nouns."""
+    """Column whose value names the object, by one of the value's nouns."""
     unknown: str
-    """The object's name while that value is unknown."""
+    """Name of the object if that value is unknown."""
     counted_by: str | None = None
-    """The column that counts the objects: its value ``1`` takes ``nouns``, any other ``plural``."""
+    """Column with the number of these objects: if it is 1, ``nouns`` are used, otherwise ``plural``."""
 
 
 class ColumnVocabulary(Strict):
@@ -139,7 +142,7 @@ class ColumnVocabulary(Strict):
     negations: Phrases = Phrases()
     order: Order | None = None
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Groups of values that may change into one another; a value in no group is its own group. Without
+    """Groups of values that may change into one another; a value in no group never changes. Without any
     groups, every value may change into every other."""
     owner: Owner | None = None
     words: tuple[str, ...] = ()
@@ -158,7 +161,9 @@ class ColumnVocabulary(Strict):
         if self.owner is None:
             for template in self._templates():
                 if "{owner}" in template:
-                    raise ValueError(f"the phrase {template!r} names an owner, and the column has none")
+                    raise ValueError(
+                        f"the phrase {template!r} has the slot {{owner}}, and the column no owner: add one"
+                    )
         ordered = [value for step in self.order.values for value in step] if self.order else []
         grouped = [value for values in self.groups.values() for value in values]
         for what, names in (("order", ordered), ("groups", grouped)):
@@ -166,11 +171,11 @@ class ColumnVocabulary(Strict):
                 if name not in self.values:
                     raise ValueError(f"{what} names the value {name!r}{nearest(name, self.values)}")
                 if names.count(name) > 1:
-                    raise ValueError(f"{what} names the value {name!r} twice")
+                    raise ValueError(f"{what} names the value {name!r} twice: remove one")
         return self
 
     def group(self, value: str) -> str:
-        """Return the name of a value's group, or the value itself if it is in no group."""
+        """Return the name of a value's group; the value itself if it is in no group."""
         return next((name for name, values in self.groups.items() if value in values), value)
 
     def _templates(self) -> Iterable[str]:
@@ -192,7 +197,7 @@ class ColumnVocabulary(Strict):
 
 
 class Vocabulary(Strict):
-    """One attribute: its name and the catalogue columns that carry it."""
+    """One attribute: its name, and the vocabularies of its catalogue columns."""
 
     name: str
     columns: dict[str, ColumnVocabulary]
@@ -201,14 +206,14 @@ class Vocabulary(Strict):
 
     @cached_property
     def lexicon(self) -> frozenset[str]:
-        """All words, in lower case, that signal the attribute; ``t-shirt`` also as its parts."""
+        """All words, in lower case, that signal the attribute; for ``t-shirt`` also its parts."""
         texts = [*self.words, *(text for column in self.columns.values() for text in column.spoken())]
         words = {word for text in texts for word in _WORD.findall(_without_slots(text).lower())}
         parts = {part for word in words for part in word.split("-") if len(part) > 1}
         return frozenset((words | parts) - _IDLE)
 
     def column(self, name: str) -> ColumnVocabulary | None:
-        """Return the vocabulary of a catalogue's column, by its name or an alias; ``None`` if unknown."""
+        """Return the vocabulary of a column, by its name or an alias; None if it has none."""
         wanted = name.casefold()
         for known, column in self.columns.items():
             if wanted in {known.casefold(), *(alias.casefold() for alias in column.aliases)}:
@@ -219,7 +224,7 @@ class Vocabulary(Strict):
 def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """Read a vocabulary: one of ``SHIPPED`` by its name, or a YAML file by its path.
 
-    Raises ``DataError`` with a sentence about the mistake.
+    Raises ``DataError`` that says where the mistake is.
     """
     name = str(name_or_path)
     if name in SHIPPED:
@@ -243,7 +248,7 @@ def _shipped(name: str) -> Vocabulary:
 
 
 def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:
-    """Return the shipped vocabularies: all, or those that know one of ``columns``."""
+    """Return the shipped vocabularies: all, or those that know at least one of ``columns``."""
     shipped = tuple(load_vocabulary(name) for name in SHIPPED)
     if columns is None:
         return shipped
@@ -252,7 +257,7 @@ def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabula
 
 
 class _Loader(yaml.BaseLoader):
-    """Load YAML in which every scalar is text (``yes`` and ``no`` are words) and no key is repeated."""
+    """Loads YAML in which every scalar is text (``yes`` and ``no`` are words), and no key is repeated."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
@@ -269,7 +274,7 @@ def _parse(text: str, source: str) -> Vocabulary:
     except yaml.YAMLError as error:
         raise DataError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise DataError(f"{source} must be a map with the keys name and columns")
+        raise DataError(f"{source} is not a vocabulary: write a map with the keys name and columns")
     return parse_settings(data, Vocabulary, source)
 
 

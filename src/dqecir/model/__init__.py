@@ -1,1 +1,1 @@
-"""Model folders: read, write, fingerprint and convert them."""
+"""Models: compose queries, and read, write, name and convert model folders."""

@@ -1,8 +1,8 @@
-"""Compose batches of reference images and texts into queries, for training, evaluation and search alike.
+"""Compose reference images and texts into queries, for training, evaluation and search alike.
 
 The query of several references is the weighted mean of the queries that each of them composes with the text,
-so that every index serves it and one search answers it. If a method predicts the wanted values, these are
-mixed too: in a column that the text does not request, the value of any of the references is wanted.
+so that every index can search it. If a method predicts wanted values, these are averaged too: in a column
+that the text does not request, the values of all references are wanted.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dqecir.methods.method import REQUESTED, Method, Query, QueryParts
 from dqecir.model.composed_model import ComposedModel
 
 CHUNK = 256
-"""Images or queries embedded at once."""
+"""Number of images or queries that are embedded at a time."""
 
 SEEN = 4096
-"""Number of images shown to a method before it is trained or embeds a gallery."""
+"""Number of images that a method sees before it is trained or embeds a gallery."""
 
 
 def compose(method: Method, tokens: Tensor, text: TextBatch) -> Query:
-    """Compose image tokens [B, M, W] and B texts into queries, on the method's device."""
+    """Compose image tokens [B, M, W] of references and B texts into B queries, on the method's device."""
     return method.embed_query(tokens.to(method.device), text.to(method.device))
 
 
@@ -43,9 +43,10 @@ def compose_stored(
     texts: Sequence[str],
     blank: bool = False,
 ) -> Iterator[Query]:
-    """Compose references (positions in the store) and texts, :data:`CHUNK` queries at a time.
+    """Compose references, given by their positions in ``store``, and texts into queries.
 
-    Raises :class:`DataError` for an empty text, unless ``blank`` allows it.
+    Yields :data:`CHUNK` queries at a time, in order. Raises :class:`DataError` for an empty text, unless
+    ``blank`` allows it.
     """
     for start in range(0, len(texts), CHUNK):
         some = slice(start, start + CHUNK)
@@ -54,9 +55,9 @@ def compose_stored(
 
 
 def learn_images(method: Method, store: Store) -> None:
-    """Show a method :data:`SEEN` random images, always the same, that it will be trained on or search.
+    """Let a method learn from :data:`SEEN` random images of ``store``, which are the same each time.
 
-    Only a method with :meth:`Method.fit_targets` learns from them.
+    Only methods that override :meth:`Method.fit_targets` learn from them.
     """
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))[:SEEN]
     method.fit_targets(store.gather(some) for some in rows.split(CHUNK))
@@ -64,10 +65,10 @@ def learn_images(method: Method, store: Store) -> None:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference image: its pixels [3, S, S], or its image tokens [M, W] if they are known already.
+    """A reference image: its pixels [3, S, S], or its image tokens [M, W] if they are already known.
 
-    ``key`` names the picture, so that its tokens can be kept for the next request. ``weight``, more than 0,
-    is how much it counts against the other references of a text.
+    ``key`` identifies the picture in the cache of image tokens; None: do not cache. ``weight`` (above 0) is
+    its share relative to the other references of the same text.
     """
 
     pixels: Tensor | None = None
@@ -77,18 +78,18 @@ class Reference:
 
 
 class QueryComposer:
-    """Compose queries with one model, and cache the image tokens of references."""
+    """Composes queries with one model, and caches the image tokens of references."""
 
     def __init__(self, model: ComposedModel, tokens_kept: int = 0) -> None:
-        """Take the model; ``tokens_kept`` is the size of the cache of image tokens, in bytes."""
+        """Take the model, and the size of the cache of image tokens in bytes; 0: no cache."""
         self.model = model.eval()
         self._keeps = tokens_kept > 0
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
 
     def reference(self, image: ImageSource, weight: float = 1.0) -> Reference:
-        """Return a picture for :meth:`compose`; a file whose tokens are cached is not decoded again.
+        """Read a picture for :meth:`compose`; a file whose image tokens are cached is not decoded.
 
-        Raises ``ImageError`` for a picture that cannot be used.
+        Raises ``ImageError`` if the picture cannot be used.
         """
         key = file_state(image) if self._keeps and isinstance(image, Path | RemotePicture) else None
         tokens = None if key is None else self._tokens.get(key)
@@ -98,13 +99,13 @@ class QueryComposer:
 
     @torch.no_grad()
     def compose(self, references: Sequence[Sequence[Reference]], texts: Sequence[str]) -> Query:
-        """Compose one query for each text and its references, without boost or steering.
+        """Compose one query from each text and its references; nothing is boosted or steered.
 
-        An empty text asks for images like the references. Without a reference, the text alone is the query
-        (:func:`without_reference`).
+        An empty text asks for images like the references. If a text has no references, the text alone is the
+        query (:func:`without_reference`).
         """
         method, size = self.model.method, self.model.preprocessing.size
-        # A picture of one colour stands for no picture.
+        # A text without references gets a black picture, whose effect without_reference() removes.
         groups = [own or (Reference(torch.zeros(3, size, size)),) for own in references]
         words = [method.text((text,)) for text in texts]
         each = [word for word, own in zip(words, groups, strict=True) for _ in own]
@@ -119,11 +120,11 @@ class QueryComposer:
 
     @torch.no_grad()
     def target_embeddings(self, references: Sequence[Reference]) -> list[Tensor]:
-        """Return target embeddings [n_t, D] of pictures, on the CPU, as an index stores them."""
+        """Return the target embedding [n_t, D] of each picture on the CPU, as an index stores it."""
         return list(self.model.method.embed_target(self._image_tokens(references)).cpu())
 
     def _image_tokens(self, references: Sequence[Reference]) -> Tensor:
-        """Return image tokens [B, M, W]; pictures whose tokens are not known are encoded together."""
+        """Return image tokens [B, M, W] of B references; all that are not known are encoded together."""
         pixels = [one.pixels for one in references if one.tokens is None and one.pixels is not None]
         encoder = self.model.method.backbone
         encoded = iter(encoder.image_tokens(torch.stack(pixels).to(encoder.device)) if pixels else ())
@@ -138,10 +139,11 @@ class QueryComposer:
 
 
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
-    """Return the queries, those of ``alone`` [B] by their texts without their references.
+    """Return the queries, with those in ``alone`` [B] bool replaced by queries of their text alone.
 
-    A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
-    the embeddings of the texts; None: zeros, which rank all items alike. Its result has no parts.
+    If the method reports requested columns, only these columns stay in such a query. Otherwise the query is
+    the embedding of the text in ``texts`` [B, n_q, D], or zero if ``texts`` is None, which gives all items
+    the same score; the result then has no parts.
     """
     parts = query.parts
     if parts is None or parts.asked is None:
@@ -157,10 +159,11 @@ def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Quer
 
 
 def mixed(query: Query, groups: Sequence[Sequence[float]]) -> Query:
-    """Return, for each group, the weighted mean of its queries.
+    """Return the weighted mean of the queries in each group.
 
-    ``groups`` holds the positive weights of each group's successive queries; only their proportions count. If
-    every group has one query, ``query`` is returned unchanged.
+    ``query`` holds the queries of all groups, one group after the other; ``groups`` has for each group the
+    positive weights of its queries, of which only the proportions count. If every group has one query,
+    ``query`` is returned unchanged.
     """
     if all(len(group) == 1 for group in groups):
         return query
@@ -179,7 +182,7 @@ def _mixed_parts(parts: QueryParts, shares: Tensor) -> QueryParts:
     first = shares.argmax(dim=1).tolist()
     weights = shares @ parts.weights
     added = _weighted_mean(parts.weights[:, :, None, None] * parts.pieces, shares)
-    # So that a piece times its weight is the mean of what the pieces of the references add.
+    # A piece times its weight must be the mean of what the pieces of the references add.
     pieces = added / weights.clamp(min=torch.finfo(weights.dtype).tiny)[:, :, None, None]
     wanted = tuple(_weighted_mean(values, shares) for values in parts.wanted)
     return replace(
@@ -189,11 +192,11 @@ def _mixed_parts(parts: QueryParts, shares: Tensor) -> QueryParts:
         weights=weights,
         asked=None if parts.asked is None else _weighted_mean(parts.asked, shares),
         wanted=wanted,
-        # What a text leaves unread is the same with every reference.
+        # The unread parts of a text are the same with every reference.
         unread=None if parts.unread is None else tuple(parts.unread[row] for row in first),
     )
 
 
 def _weighted_mean(values: Tensor, shares: Tensor) -> Tensor:
-    """Return weighted means [G, ...] of values [B, ...]."""
+    """Return weighted means [G, ...] of ``values`` [B, ...], for ``shares`` [G, B]."""
     return torch.einsum("gb,b...->g...", shares.to(values), values)

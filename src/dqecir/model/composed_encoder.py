@@ -1,6 +1,6 @@
-"""A model with the interface of sentence-transformers: ``encode``, ``similarity``.
+"""A model with the interface of sentence-transformers: ``encode`` and ``similarity``.
 
-An input with a text is a query; an input without one, or a bare picture, is a candidate.
+An input with a text is a query; a picture alone is a candidate.
 
 >>> encoder = ComposedEncoder(ComposedModel.from_pretrained())
 >>> queries = encoder.encode([{"image": "dress.jpg", "text": "in red"}])  # doctest: +SKIP
@@ -22,11 +22,11 @@ from dqecir.model.compose import QueryComposer
 from dqecir.model.composed_model import ComposedModel
 
 Input = ImageSource | Mapping[str, Any]
-"""A picture (a file, its bytes, or an opened one), or ``{"image": picture, "text": text}``."""
+"""A picture (a file, its bytes or an opened image), or ``{"image": picture, "text": text}``."""
 
 
 class ComposedEncoder:
-    """Encode queries and candidates with one model, and score them by its rule."""
+    """Encodes queries and candidates with one model, and scores them by the model's score rule."""
 
     def __init__(self, model: ComposedModel) -> None:
         self.model = model.eval()
@@ -39,11 +39,11 @@ class ComposedEncoder:
         return rule in ("dot", "mean_mean") or (rule == "max_t" and self.model.method.target_shape[0] == 1)
 
     def encode(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode inputs, all queries or all candidates: [B, D], or [B, n, D] for several vectors an input.
+        """Encode inputs that are all queries or all candidates: [B, D], or [B, n, D] for n vectors each.
 
-        An input with a text, also an empty one, is a query. Raises :class:`DataError` for no inputs, an input
-        without a usable picture, with a text that is no string or with other keys, and for a mix of queries
-        and candidates.
+        An input with a text, even an empty one, is a query. Raises :class:`DataError` if ``inputs`` is empty
+        or mixes queries and candidates, if a picture is missing or cannot be used, or if an input has a text
+        that is not a string or has other keys.
         """
         asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
         if any(asked) and not all(asked):
@@ -53,7 +53,7 @@ class ComposedEncoder:
         )
 
     def encode_query(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode reference images with modification texts, as :meth:`encode`.
+        """Encode reference images with modification texts; result and errors as in :meth:`encode`.
 
         An input without a text asks for images like the reference.
         """
@@ -65,7 +65,10 @@ class ComposedEncoder:
         return self._plain(torch.cat(parts))
 
     def encode_document(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode candidates, as :meth:`encode`; also raises :class:`DataError` for an input with a text."""
+        """Encode candidates; result as in :meth:`encode`.
+
+        Raises :class:`DataError` as :meth:`encode`, and for an input with a text.
+        """
         found = []
         for some in _batches(inputs, batch_size):
             pictures = []
@@ -79,7 +82,7 @@ class ComposedEncoder:
 
     @torch.no_grad()
     def see_gallery(self, inputs: Sequence[Input], batch_size: int = 32) -> None:
-        """Show candidates to a method that adapts to its gallery; call it before encoding."""
+        """Let a method that learns from its gallery see the candidates; call this before encoding."""
         if self.model.method.learns_gallery:
             self.model.method.fit_targets(
                 self.model.backbone.image_tokens(
@@ -90,18 +93,18 @@ class ComposedEncoder:
             self.model.forget_fingerprints()
 
     def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Return scores [B, N] of encoded queries against encoded candidates, by the model's rule."""
+        """Return scores [B, N] of B encoded queries against N encoded candidates, by the score rule."""
         if self.one_vector:
             return queries.float() @ candidates.float().T
         return score(queries, candidates, self.model.method.score_rule)
 
     def _plain(self, embeddings: Tensor) -> Tensor:
-        """Reduce [B, n, D] to its mean [B, D] if the model's rule compares one vector."""
+        """Return the mean [B, D] of embeddings [B, n, D] if the score rule compares single vectors."""
         return embeddings.mean(dim=1) if self.one_vector else embeddings
 
 
 def _parts(one: Input) -> tuple[ImageSource, str]:
-    """Return the picture and the text of an input; the text is ``""`` if it has none."""
+    """Return the picture and the text of an input; the text is empty if it has none."""
     if not isinstance(one, Mapping):
         return one, ""
     unknown = [key for key in one if key not in ("image", "text")]
@@ -110,7 +113,7 @@ def _parts(one: Input) -> tuple[ImageSource, str]:
         raise DataError(f'an input has {what}: give {{"image": picture, "text": text}}')
     text = one.get("text") or ""
     if not isinstance(text, str):
-        raise DataError(f"a text is not a string: {text!r}")
+        raise DataError(f"a text is not a string: {text!r}. Give it in quotes")
     return one["image"], text
 
 

@@ -1,8 +1,8 @@
-"""A composed model and its folder: a method, its backbone, and everything needed to read a query.
+"""A composed model and its folder: a method, its encoder, and everything needed to read a query.
 
-A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
-the attribute vocabularies, the text reader and a ``README.md``; nothing in it is pickled. The folder
-may name a frozen tower that is stored elsewhere instead of holding it.
+A model folder has ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``, the
+attribute vocabularies, the text reader and a ``README.md``; no file in it is pickled. Instead of a frozen
+tower, the folder may name a file that has it.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from dqecir.model.fingerprints import (
 from dqecir.settings import parse_settings
 
 FORMAT = 3
-"""Format version of a model folder whose encoder is not BLIP-2; newer formats are refused."""
+"""Format version of a model folder whose encoder is not BLIP-2; folders with a newer format are refused."""
 
 NAMED_TOWER_FORMAT = 2
-"""Format version of a folder that names its tower instead of holding it."""
+"""Format version of a BLIP-2 folder that names the file of its tower."""
 
 WHOLE_FORMAT = 1
-"""Format version of any other folder."""
+"""Format version of a BLIP-2 folder that contains its tower."""
 
 BLIP2 = "blip2"
-"""The kind of encoder of folders whose ``config.json`` names none."""
+"""Kind of encoder if ``config.json`` names none."""
 
 READER = "reader"
-"""The folder of a model's text reader; a model without one uses the package's."""
+"""Sub-folder of a model's own text reader; a model without it uses the one of the package."""
 
 _BACKBONE = "method.backbone."
 _TOWER = f"{_BACKBONE}tower."
@@ -71,12 +71,12 @@ SHIPPED_MODEL = "dqecir-small"
 
 @dataclass
 class ComposedModel:
-    """A method, its text encoder and its preprocessing.
+    """A method with its text encoder, its preprocessing of pictures, and optional parts.
 
-    ``heads`` predict attributes of images, if the backbone was trained with them. ``card`` is the text of
-    the model card; ``notes`` (how the model was trained) are written to ``config.json``. ``tower_source``
-    is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that also holds the tower's weights, if
-    there is one.
+    ``heads`` predict attributes of images, if the encoder was trained with them. ``card`` is the text of the
+    model card. ``notes`` say how the model was trained; they are written to ``config.json``. ``tower_source``
+    is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that also has the tower's weights; None if
+    there is none.
     """
 
     method: Method
@@ -88,39 +88,42 @@ class ComposedModel:
     notes: Mapping[str, Any] | None = None
     tower_source: str | None = None
     tagger: Tagger | None = None
-    """The text reader. Default: the package's."""
+    """The text reader. None: the one of the package."""
 
     @property
     def backbone(self) -> Encoder:
-        """The encoder of the method."""
+        """The encoder that the method composes with."""
         return self.method.backbone
 
     @property
     def vocabularies(self) -> tuple[Vocabulary, ...]:
-        """The attribute vocabularies, in the order of the attribute axis."""
+        """The attribute vocabularies; everything that has one entry for each attribute is in this order."""
         return self.text_encoder.vocabularies
 
     @property
     def device(self) -> torch.device:
-        """The device of the parameters."""
+        """The device of the weights."""
         return self.method.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Move all weights to a device."""
+        """Move all weights to a device; return this model."""
         self.method.to(device)
         if self.heads is not None:
             self.heads.to(device)
         return self
 
     def eval(self) -> Self:
-        """Put every part in evaluation mode."""
+        """Set all parts to evaluation mode; return this model."""
         self.method.eval()
         if self.heads is not None:
             self.heads.eval()
         return self
 
     def with_method(self, name: str, options: Mapping[str, Any]) -> ComposedModel:
-        """Return the same backbone under another, untrained method; raises :class:`DataError`."""
+        """Return a model with the same encoder and another, untrained method.
+
+        Raises :class:`DataError` for an unknown method or option, or if the method does not fit the encoder.
+        """
         kind = method_named(name)
         parsed = parse_settings(options, kind.options_type, f"the options of {name}")
         encoder = self._encoder_for(parsed)
@@ -128,7 +131,7 @@ class ComposedModel:
         return replace(self, method=method, options=parsed, text_encoder=encoder)
 
     def _encoder_for(self, options: MethodOptions) -> TextEncoder:
-        """Return a text encoder whose attributes are those that the options name, in their order."""
+        """Return a text encoder with the vocabularies that ``options`` name, in their order."""
         wanted: Sequence[str] = getattr(options, "attributes", ())
         known = {vocabulary.name: vocabulary for vocabulary in self.vocabularies}
         chosen = [known[name] if name in known else load_vocabulary(name) for name in wanted]
@@ -136,17 +139,17 @@ class ComposedModel:
 
     @cached_property
     def tower_fingerprint(self) -> str:
-        """Identifies the tower's weights and the preprocessing, which stored image tokens depend on."""
+        """Identifies the weights of the tower and the preprocessing, on which stored image tokens depend."""
         return tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
 
     @cached_property
     def target_fingerprint(self) -> str:
-        """Identifies everything that target embeddings, and so an index, depend on."""
+        """Identifies everything on which target embeddings, and so an index, depend."""
         return target_fingerprint(self.method, self.tower_fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies everything that results depend on: weights, options, vocabularies, text reader."""
+        """Identifies everything on which results depend: weights, options, vocabularies and text reader."""
         return model_fingerprint(
             self.method,
             self.options,
@@ -157,12 +160,12 @@ class ComposedModel:
         )
 
     def forget_fingerprints(self) -> None:
-        """Forget computed fingerprints, after weights other than the frozen tower have changed."""
+        """Compute fingerprints again; call this after weights outside of the frozen tower have changed."""
         for name in ("target_fingerprint", "fingerprint"):
             self.__dict__.pop(name, None)
 
     def index_fingerprint(self, like: str) -> str:
-        """Return the fingerprint that binds an index of this model, of the same form as ``like``."""
+        """Return the fingerprint that an index of this model stores, of the same kind as ``like``."""
         if like.startswith(TARGET):
             return self.target_fingerprint
         return fingerprint_of_0_1_0(self.method, self.tower_fingerprint)
@@ -170,10 +173,11 @@ class ComposedModel:
     def save_pretrained(
         self, folder: Path | str, half: bool = False, tower_by_reference: bool = False
     ) -> Path:
-        """Write the model folder, whole or not at all; ``half`` stores weights as float16.
+        """Write the model to ``folder``, completely or not at all; return the folder.
 
-        ``tower_by_reference`` writes the name and the fingerprint of the frozen tower instead of its
-        weights. Raises :class:`DataError` if the tower is stored nowhere else, or may have changed.
+        ``half``: store weights as float16. ``tower_by_reference``: store name and fingerprint of the frozen
+        tower instead of its weights. Raises :class:`DataError` if the tower is then stored nowhere else, or
+        may have changed.
         """
         target = Path(folder)
         tower = self._tower_reference(target) if tower_by_reference else None
@@ -202,10 +206,10 @@ class ComposedModel:
     def push_to_hub(
         self, repo_id: str, *, half: bool = False, tower_by_reference: bool = False, private: bool = True
     ) -> None:
-        """Upload the model folder to ``repo_id`` (OWNER/NAME) of the hub, which is created if necessary.
+        """Upload the model to ``repo_id`` (OWNER/NAME) of the hub, which is created if necessary.
 
-        A tower by reference must have a hub name itself. Log in with ``hf auth login`` first. Raises
-        :class:`DataError`.
+        With ``tower_by_reference`` the tower must have a hub name itself. Log in with ``hf auth login``
+        first. Raises :class:`DataError` if the hub refuses the upload.
         """
         source = self.tower_source
         if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
@@ -279,8 +283,8 @@ class ComposedModel:
         """Read a model folder. Default: the shipped model.
 
         A ``str`` may be a hub name (``OWNER/NAME`` or ``OWNER/NAME@REVISION``). Raises :class:`DataError` or
-        :class:`CheckpointError` if the folder is no model folder, is incomplete, inconsistent or newer than
-        this package, or names a tower that is missing or has changed.
+        :class:`CheckpointError` if the folder is no model folder, is incomplete or inconsistent, was written
+        by a newer dqecir, or names a tower that is missing or has changed.
         """
         if folder is None:
             with resources.as_file(resources.files("dqecir") / "assets" / SHIPPED_MODEL) as shipped:
@@ -336,7 +340,7 @@ def new_model(
     max_text_length: int,
     notes: Mapping[str, Any],
 ) -> ComposedModel:
-    """Return a pretrained backbone as a model that composes by :func:`untrained_method`."""
+    """Return a model of a pretrained encoder with the method that :func:`untrained_method` names."""
     kind = method_named(untrained_method(backbone))
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
@@ -345,17 +349,17 @@ def new_model(
 
 
 def untrained_method(backbone: Encoder) -> str:
-    """Return the name of the method by which an encoder composes until it is trained.
+    """Return the name of the method with which an encoder composes before it is trained.
 
-    It is the sum of image and text; the two read together, if the encoder can; or the image alone, if it
-    reads no texts.
+    It adds image and text; or reads both together, if the encoder can; or uses the image alone, if the
+    encoder cannot read texts.
     """
     names = ("image_plus_text", "read_together", "token_mean")
     return next(name for name in names if method_named(name).requires <= backbone.provides)
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:
-    """Return the context of a method: lexicons, heads, and the attribute of each column."""
+    """Return what a method is built with besides the encoder: lexicons, heads and columns of attributes."""
     columns = {}
     for column in heads.config.columns if heads is not None else ():
         for place, vocabulary in enumerate(encoder.vocabularies):
@@ -388,7 +392,7 @@ def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
 
 
 def is_model_folder(place: Path) -> bool:
-    """Return whether ``place`` is a folder that :meth:`ComposedModel.save_pretrained` wrote."""
+    """Return whether ``place`` is a model folder that dqecir wrote."""
     try:
         return "method" in json.loads((place / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
@@ -396,7 +400,10 @@ def is_model_folder(place: Path) -> bool:
 
 
 def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """Load the tower that the model in ``folder`` names; raises :class:`DataError` if it is another one."""
+    """Read the weights of the tower that the model in ``folder`` names.
+
+    Raises :class:`CheckpointError` if they are missing or those of another tower.
+    """
     try:
         weights, fingerprint = named["weights"], named["fingerprint"]
         place, _ = located(weights)
@@ -443,7 +450,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it"
         )
-    # An older reader would read texts differently from the one that the model was trained with.
+    # An older reader would read texts differently from the reader that the model was trained with.
     if reader > READER_VERSION:
         raise DataError(
             f"{folder} was written by a dqecir with a newer reader of texts (version {reader}, and this one "
@@ -457,7 +464,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors directly to a file, because BLIP-2's towers are too large for a second copy in memory."""
+    """Write tensors directly to a file: BLIP-2's towers are too large for a second copy in memory."""
     seen: set[int] = set()
     apart = {}
     for key, value in tensors.items():

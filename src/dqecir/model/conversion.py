@@ -1,8 +1,8 @@
-"""Convert checkpoints of published repositories: only tensors, with a report of every key.
+"""Convert published checkpoints: only tensors are read, and every key is reported.
 
-It converts weights of BLIP-2 itself, in the form of transformers (``hf``) or LAVIS (``lavis``); whole
-models if the package has their tower (SPRC, QuRe, CoVR-2); else (ResNet, BLIP, CLIP RN50x4) the composer
-alone, as a module that takes features.
+There are three kinds: BLIP-2's own weights, in the form of transformers (``hf``) or LAVIS (``lavis``); whole
+models, if the package has their tower (SPRC, QuRe, CoVR-2); and composers alone (of models with ResNet, BLIP
+or CLIP RN50x4), which take features.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ COMPOSER_FORMAT = 1
 
 
 def sources() -> list[str]:
-    """Return all sources of conversion: BLIP-2's own weights by their form, and methods by their names."""
+    """Return everything that can be converted: ``hf``, ``lavis`` and names of methods."""
     return sorted([*READERS, *_methods()])
 
 
 def _methods() -> list[str]:
-    """Return the methods whose published checkpoints can be converted."""
+    """Return the names of the methods whose published checkpoints can be converted."""
     return sorted(
         name
         for name, kind in all_methods().items()
@@ -56,15 +56,15 @@ def convert(
     pretrained: Path | None = None,
     tokenizer: str = BERT,
 ) -> LoadReport:
-    """Convert the checkpoint ``path`` of the published method ``source`` into the folder ``out``.
+    """Convert the published checkpoint ``path`` into the folder ``out``; return what became of every key.
 
-    For ``hf`` and ``lavis``, BLIP-2's own weights, ``out`` is an untrained model, and ``path`` may be a
-    hub name. A whole model becomes a model folder. ``pretrained`` is the BLIP-2 checkpoint that it was
-    trained from: it provides the image tower if ``path`` has none (a file of the tower is enough), and the
-    targets of methods whose targets are not trained. ``tokenizer`` is the folder or hub name of BERT's word
-    pieces. Read a composer with :func:`load_composer`. ``OUT/conversion.json`` reports what became of
-    every key.
-    Raises :class:`DataError` or :class:`CheckpointError`; ``out`` is then as it was.
+    ``source`` is a name from :func:`sources`. For ``hf`` and ``lavis`` the result is an untrained model, and
+    ``path`` may be a hub name. ``pretrained`` is the BLIP-2 checkpoint from which the published model was
+    trained: it gives the image tower if ``path`` has none (a file with only the tower is enough), and the
+    target embeddings of methods that do not train them. ``tokenizer`` is the folder or hub name of BERT's
+    word pieces. A composer is read with :func:`load_composer`. The report is also written to
+    ``OUT/conversion.json``. Raises :class:`DataError` or :class:`CheckpointError`; ``out`` is then not
+    changed.
     """
     if source not in sources():
         raise DataError(
@@ -125,7 +125,7 @@ def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadR
 
 
 def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Module, LoadReport]:
-    """Return the composer of the method ``source`` with the weights of its published state dict ``state``.
+    """Return the composer of a published state dict ``state`` of the method ``source``.
 
     The report says which keys were used.
     """
@@ -135,9 +135,9 @@ def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Mod
 
 
 def load_composer(folder: Path) -> nn.Module:
-    """Read the composer that :func:`convert` wrote, in evaluation mode.
+    """Read a composer that :func:`convert` wrote, in evaluation mode.
 
-    Raises :class:`CheckpointError` for any other folder.
+    Raises :class:`CheckpointError` if the folder has none.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Name the attributes of pictures with a model's image tower and attribute heads."""
+"""Predict the attributes of pictures with a model's image tower and attribute heads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dqecir.model.composed_model import ComposedModel
 
 @dataclass
 class Describer:
-    """A frozen image tower and the attribute heads that read its tokens."""
+    """An image tower, the attribute heads that read its tokens, and the preprocessing of pictures."""
 
     tower: nn.Module
     heads: AttributeHeads
@@ -26,16 +26,17 @@ class Describer:
 
     @classmethod
     def of(cls, model: ComposedModel) -> Self:
-        """Take the tower and the heads of a model; raises :class:`DataError` if it has no heads."""
+        """Return the describer of a model; raises :class:`DataError` if the model has no heads."""
         if model.heads is None:
             raise DataError("this model has no attribute heads: choose another --model")
         return cls(model.backbone.tower, model.heads, model.preprocessing)
 
     @classmethod
     def from_pretrained(cls, folder: Path | None = None) -> Self:
-        """Read a model folder's tower and heads to the chosen device. Default: the shipped model.
+        """Read tower and heads of a model folder to the chosen device. Default: the shipped model.
 
-        Raises :class:`DataError` or :class:`CheckpointError` as :meth:`ComposedModel.from_pretrained` does.
+        Raises :class:`DataError` if the model has no heads, and as :meth:`ComposedModel.from_pretrained`
+        does.
         """
         found = cls.of(ComposedModel.from_pretrained(folder))
         found.tower.to(chosen_device())
@@ -44,7 +45,7 @@ class Describer:
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return the probabilities [B, values] of every column for normalised pixels [B, 3, S, S].
+        """Return column -> probabilities of its values [B, values], for normalised pixels [B, 3, S, S].
 
         They are the mean over each picture and its mirror image.
         """

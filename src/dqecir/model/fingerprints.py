@@ -1,4 +1,4 @@
-"""Compute fingerprints: short names of weights and of everything else that a model's results depend on."""
+"""Fingerprints: short names that change whenever weights, or other things that results depend on, change."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.method import Method, MethodOptions
 
 TARGET = "target:"
-"""Prefix of a fingerprint of target embeddings."""
+"""How a fingerprint of target embeddings begins."""
 
 
 def tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
-    """Name a tower's weights and the preprocessing, which stored image tokens depend on."""
+    """Return the fingerprint of a tower's weights and the preprocessing, on which image tokens depend."""
     return _digest(json.dumps(preprocessing.to_dict(), sort_keys=True), state)
 
 
 def target_fingerprint(method: Method, tower: str) -> str:
-    """Name everything that target embeddings, and so an index, depend on, and nothing else.
+    """Return the fingerprint of everything that target embeddings depend on, and of nothing else.
 
-    ``tower`` is the tower's fingerprint. Do not change how this name is computed: existing indexes would
-    no longer match their models.
+    ``tower`` is the fingerprint of the tower. An index stores it. Do not change how it is computed: existing
+    indexes would no longer match their models.
     """
     made_by = {
         "tower": tower,
@@ -46,15 +46,15 @@ def model_fingerprint(
     target: str,
     reader: str,
 ) -> str:
-    """Name everything that results depend on: also the composer, the text reader, vocabularies and options.
+    """Return the fingerprint of everything that results depend on.
 
-    ``target`` is the fingerprint of target embeddings, which covers the tower's weights; ``reader`` names the
-    weights of the text reader.
+    ``target`` is the fingerprint of target embeddings, which covers the tower; ``reader`` that of the text
+    reader. Added to these are the composer, the vocabularies and the options.
     """
     made_by = {
         "target": target,
         "method": method.name,
-        # Defaults are left out, so that a new option of the package does not rename older models.
+        # Leave out defaults, so that a new option does not change the fingerprints of older models.
         "options": options.model_dump(mode="json", exclude_defaults=True),
         "heads": heads.config.model_dump(mode="json") if heads is not None else None,
         "reader": [READER_VERSION, reader],
@@ -72,10 +72,7 @@ def model_fingerprint(
 
 
 def fingerprint_of_0_1_0(method: Method, tower: str) -> str:
-    """Name all weights as version 0.1.0 did for its indexes.
-
-    It is needed to open those indexes.
-    """
+    """Return the fingerprint of all weights that indexes of version 0.1.0 store, to open these indexes."""
     return _digest(tower, method.state_dict())
 
 

@@ -1,4 +1,4 @@
-"""Image tokens of a benchmark under a model's tower, computed once and kept in a folder."""
+"""Image tokens of a data set, computed once with a model's tower and stored in a folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def store_of(
     quiet: bool = False,
     precision: PrecisionName = "fp16",
 ) -> TokenStore:
-    """Return the tokens of a data set's images under ``model``'s tower, kept in ``folder``.
+    """Return the image tokens of a data set, computed with the tower of ``model`` and stored in ``folder``.
 
-    Other arguments and errors as of :meth:`TokenStore.build`.
+    The other arguments and the errors are those of :meth:`TokenStore.build`.
     """
     return TokenStore.build(
         folder,

@@ -1,6 +1,6 @@
-"""The encoder and the method that made an index without a model folder.
+"""The encoder and the method that made an index, if no model folder made it.
 
-A search names the model folder, if any; an encoder and its revision are stored with the index.
+Such an index stores the name and revision of its encoder, so that searches need not name a model.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ LEARNED = "encoder.safetensors"
 
 
 class Maker(Strict):
-    """An encoder and its method of composition without training."""
+    """An encoder, its licence, and an untrained method with its options."""
 
     encoder: str
-    """OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
+    """OWNER/NAME@REVISION of the hub, PACKAGE==VERSION, or a folder."""
     licence: str = UNKNOWN_LICENCE
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 def read_maker(folder: Path) -> Maker | None:
-    """Read the encoder and the method of the index in ``folder``; None for an index of a model folder.
+    """Read which encoder and method made the index in ``folder``; None if a model folder made it.
 
     Raises :class:`EngineError` if the file is damaged.
     """
@@ -52,9 +52,9 @@ def read_maker(folder: Path) -> Maker | None:
 
 
 def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
-    """Read the tensors that the method of the index in ``folder`` learned from the gallery, by name.
+    """Read the arrays, by name, that a method has learned from the gallery of the index in ``folder``.
 
-    Raises :class:`EngineError` if it is damaged or missing.
+    Raises :class:`EngineError` if the file is damaged or missing.
     """
     try:
         return load((folder / LEARNED).read_bytes())
@@ -63,9 +63,9 @@ def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
 
 
 def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray[Any]]) -> None:
-    """Write the encoder and the method of the index in ``folder``; None for a model folder.
+    """Write into the index in ``folder`` which encoder and method made it; None: a model folder.
 
-    ``learned``: the tensors that the method learned from the gallery; empty if it learns nothing.
+    ``learned``: the arrays that the method has learned from the gallery, by name; empty if none.
     """
     for name in (FILE, LEARNED):
         (folder / name).unlink(missing_ok=True)
@@ -76,6 +76,6 @@ def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray
 
 
 def copy_maker(source: Path, target: Path) -> None:
-    """Copy the encoder and the method of the index in ``source`` to that in ``target``."""
+    """Copy what :func:`write_maker` wrote from the index ``source`` to the index ``target``."""
     learned = read_learned(source) if (source / LEARNED).exists() else {}
     write_maker(target, read_maker(source), learned)

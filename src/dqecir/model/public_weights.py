@@ -1,4 +1,4 @@
-"""Open public weights of an encoder, or one of our models, as an untrained model."""
+"""Open published weights of an encoder, or a model folder, as an untrained model."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from dqecir.model.composed_model import (
 )
 
 BERT = "bert-base-uncased"
-"""Hub name of the word pieces that BLIP-2 was trained with."""
+"""Hub name of the tokenizer with which BLIP-2 was trained."""
 
 
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
-    """Return the encoder in ``weights`` as an untrained model (:func:`untrained_method`), in evaluation mode.
+    """Open ``weights`` as a model with an untrained method (:func:`untrained_method`), in evaluation mode.
 
-    ``weights`` is one of our model folders, the name of the shipped model, a folder or hub name
+    ``weights`` is a model folder of dqecir, the name of the shipped model, a folder or hub name
     (``OWNER/NAME`` or ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual
-    encoder (CLIP, SigLIP and the like), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors).
-    ``tower`` is the file of the image tower for a LAVIS checkpoint without one; ``tokenizer`` the folder or
-    hub name of BERT's word pieces, for weights of BLIP-2 that have none. Pictures are preprocessed as in
-    the training of the weights. Raises :class:`DataError` with the reason if the weights cannot be used.
+    encoder (CLIP, SigLIP and others), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors). ``tower``
+    is the file of the image tower, for a LAVIS checkpoint without one; ``tokenizer`` the folder or hub name
+    of BERT's word pieces, for weights of BLIP-2 without a tokenizer. Pictures are preprocessed as in the
+    training of the weights. Raises :class:`DataError` with the reason if the weights cannot be used.
     """
     is_shipped = weights == SHIPPED_MODEL
     if not is_shipped:
@@ -47,9 +47,10 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
 
 
 def read_model(weights: Path | str | None = None) -> ComposedModel:
-    """Return the model in ``weights`` on the chosen device. Default: the shipped model.
+    """Read the model in ``weights`` to the chosen device. Default: the shipped model.
 
-    ``weights`` is one of our model folders, opened with its own method, or anything :func:`model_of` takes.
+    ``weights`` is a model folder, which is opened with its own method, or anything that :func:`model_of`
+    opens.
     """
     if weights == SHIPPED_MODEL:
         weights = None
@@ -61,7 +62,7 @@ def read_model(weights: Path | str | None = None) -> ComposedModel:
 
 
 def _is_published(place: Path) -> bool:
-    """Return whether ``place`` is a checkpoint of others: a file, or a folder that transformers wrote."""
+    """Return whether ``place`` is a checkpoint that others wrote: a file, or a folder of transformers."""
     try:
         return (
             place.is_file() or is_open_clip(place) or "model_type" in (json_of(place / "config.json") or {})
@@ -73,7 +74,10 @@ def _is_published(place: Path) -> bool:
 def read_weights(
     form: str, weights: str | Path, *, tokenizer: str, tower: str | Path | None
 ) -> tuple[ComposedModel, LoadReport]:
-    """Open published weights of the ``form`` ``hf`` or ``lavis`` as :func:`model_of` does, with a report."""
+    """Open published weights of BLIP-2 in the ``form`` ``hf`` or ``lavis``, and report every key.
+
+    Arguments and errors are those of :func:`model_of`.
+    """
     read = READERS[form](weights, tower)
     pieces = read.pieces if read.pieces is not None else _word_pieces(read, tokenizer)
     notes = {"weights": str(weights), **read.notes}
@@ -86,14 +90,17 @@ def _word_pieces(read: PublishedEncoder, tokenizer: str) -> WordPieces:
     size = read.backbone.sizes.vocabulary
     if read.tokenizer is not None:
         own = bert_tokenizer(str(read.tokenizer))
-        # Processors of transformers add ``<image>``, for which these weights have no embedding.
+        # transformers adds the token ``<image>``, for which these weights have no embedding.
         if len(own) == size:
             return own
     return fitting_tokenizer(tokenizer, size)
 
 
 def bert_tokenizer(name: str) -> WordPieces:
-    """Load BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
+    """Load BERT's tokenizer from a folder or the hub, with LAVIS' extra token ``[DEC]``.
+
+    Raises :class:`DataError` if it cannot be loaded.
+    """
     from transformers import AutoTokenizer  # slow to import
 
     try:
@@ -110,7 +117,7 @@ def bert_tokenizer(name: str) -> WordPieces:
 
 
 def fitting_tokenizer(name: str, size: int) -> WordPieces:
-    """Load the tokenizer ``name``; raises :class:`DataError` if it does not have ``size`` word pieces."""
+    """Load the tokenizer ``name``; raises :class:`DataError` if it does not have exactly ``size`` tokens."""
     pieces = bert_tokenizer(name)
     if len(pieces) != size:
         raise DataError(

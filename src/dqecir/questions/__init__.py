@@ -1,1 +1,1 @@
-"""Make questions (triplets) from a catalogue."""
+"""Make questions from a catalogue: a reference, a modification text, a target and all right answers."""

@@ -1,8 +1,9 @@
-"""Decide from true attributes which images answer a question about a catalogue.
+"""Decide from true attributes which images are right answers to a question.
 
-An image is a right answer if every attribute that the captions ask for has a requested value, and
-every other attribute equals the reference's, if both have one. An attribute that is unknown for the
-reference is not compared; if it is unknown for a candidate, the candidate is undecided.
+An image is right if it has a requested value in every attribute that the captions request, and the
+reference's value in every other attribute, as far as both values exist. An attribute that is unknown for the
+reference is not compared; if it is unknown for a candidate, the candidate is undecided: neither right nor
+wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dqecir.data.cells import UNKNOWN, UNKNOWN_CODE, values_of
 from dqecir.data.triplets import Positions
 
 EMPTY_CODE, FIRST_CODE = 0, 1
-"""The codes of an attribute that does not apply, and of its first value."""
+"""Codes of an attribute that does not apply (is empty), and of an attribute's first value."""
 
 Bools = NDArray[np.bool_]
 Codes = NDArray[np.int32]
@@ -28,9 +29,11 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class CodedAttributes:
-    """Attributes as integers: ``codes`` [columns, images], ``values[column][code - FIRST_CODE]`` the names.
+    """Attributes as integers: ``codes`` [columns, images].
 
-    A table with an entry for each code has the entry of ``UNKNOWN_CODE`` last, at index -1.
+    ``values[column][code - FIRST_CODE]`` is the value.
+
+    In a table with one entry for each code, ``UNKNOWN_CODE`` is the last entry, at index -1.
     """
 
     columns: tuple[str, ...]
@@ -39,7 +42,7 @@ class CodedAttributes:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Sequence[str]]) -> CodedAttributes:
-        """Encode a table (column -> values); values are numbered in alphabetical order."""
+        """Encode a table (column -> one value for each image); values are numbered in alphabetical order."""
         names = tuple(map(tuple, values_of(attributes).values()))
         rows = []
         for column, known in zip(attributes.values(), names, strict=True):
@@ -49,16 +52,16 @@ class CodedAttributes:
         return cls(tuple(attributes), names, codes)
 
     def value(self, column: int, code: int) -> str:
-        """Return the value that a code of a column stands for."""
+        """Return the value of a code in the column with the number ``column``."""
         return ("", *self.values[column], UNKNOWN)[code]
 
     def admitted(self, column: int, references: Positions, asked: Sequence[RequestedValues]) -> Bools:
-        """Return [questions, codes] bool: which values of column number ``column`` satisfy each question.
+        """Return a mask [questions, codes]: which values of the column satisfy each question.
 
-        The codes are ``EMPTY_CODE``, those of the values, and last ``UNKNOWN_CODE``. ``references`` holds the
-        position of each question's reference, ``asked`` its requested values by column. An unknown value
-        satisfies a question only if the text does not request the column, and the reference's value is
-        unknown or empty.
+        The codes are ``EMPTY_CODE``, those of the values, and ``UNKNOWN_CODE`` last. ``references`` are the
+        positions of the questions' references, ``asked`` their requested values by column. An unknown value
+        satisfies a question only if its text does not request the column and the reference's value is unknown
+        or empty.
         """
         names = self.values[column]
         keeps = np.eye(len(names) + 2, dtype=bool)
@@ -75,7 +78,7 @@ class CodedAttributes:
 def right_answers(
     coded: CodedAttributes, gallery: Positions, references: Positions, asked: Sequence[RequestedValues]
 ) -> Iterator[tuple[Positions, Positions]]:
-    """Yield, for each question, the images of ``gallery`` that answer it and those left undecided.
+    """Yield two arrays for each question: the images of ``gallery`` that are right, and the undecided ones.
 
     Both are positions in ascending order, without the reference.
     """
@@ -96,10 +99,10 @@ def right_answers(
 def wrong_as_asked(
     coded: CodedAttributes, images: Positions, references: Positions, asked: Sequence[RequestedValues]
 ) -> Bools:
-    """Return which ``images`` [Q, K] lack a requested value but meet every other condition of their question.
+    """Return a mask [Q, K] of the images that lack a requested value, but are otherwise right answers.
 
-    These are hard negatives: the reference with another change, or without change. An image with an unknown
-    value is undecided, so no hard negative.
+    ``images`` [Q, K] are positions. Such images are hard negatives: the reference unchanged, or with another
+    change. An image with an unknown value is undecided, and so not a hard negative.
     """
     lacks, differs = np.zeros(images.shape, dtype=bool), np.zeros(images.shape, dtype=bool)
     for column, name in enumerate(coded.columns):
@@ -115,9 +118,9 @@ Bits = NDArray[np.uint8]
 
 
 def _packed(table: Bools, codes: Codes) -> tuple[Bits, Bits, NDArray[np.intp]]:
-    """Return bit rows over the gallery, one for each distinct row of ``table``, and each row's number.
+    """Return two bit tables over the gallery, and for each row of ``table`` the number of its row in them.
 
-    The second bit rows also include candidates whose value is unknown.
+    Equal rows of ``table`` are stored once. The second bit table also has the candidates with unknown values.
     """
     distinct, rows = np.unique(table, axis=0, return_inverse=True)
     yes = np.packbits(distinct[:, codes], axis=1)

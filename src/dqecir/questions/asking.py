@@ -1,4 +1,4 @@
-"""Get the questions of a folder: its own triplets, or questions drawn from its table."""
+"""Read or draw the questions of a folder: its own triplets, or questions drawn from its table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def folder_questions(
     name: str | None = None,
     **drawing: Any,
 ) -> Benchmark:
-    """Read or draw the questions of a split of ``folder``, as a benchmark of the name ``name``.
+    """Return the questions of a split of ``folder`` as a benchmark with the name ``name``.
 
-    ``triplets.jsonl`` holds questions, of which ``count`` are drawn. Without that file, questions are drawn
-    from the catalogue's ``columns`` (default: all) by
-    :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``gallery_column`` and
-    ``drawing``. Raises :class:`DataError` if a column is named and the folder has no table.
+    If the folder has ``triplets.jsonl``, its questions are read, and ``count`` of them are drawn. Otherwise
+    ``count`` questions are drawn from ``columns`` of the table (default: all) by
+    :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``gallery_column`` and the
+    arguments ``drawing``. Raises :class:`DataError` if columns are named and the questions come from
+    ``triplets.jsonl``.
     """
     if has_triplets(folder):
         if columns is not None or gallery_column is not None:

@@ -1,6 +1,6 @@
-"""Put columns of numbers (price, year) into questions as comparisons.
+"""Add comparisons of numbers (price, year) to the texts of questions.
 
-No picture shows whether something is cheaper. Training includes such clauses, so that a model learns to
+No picture shows whether something is cheaper. Training texts have such clauses, so that a model learns to
 ignore them; a search removes them from the text (``language/numeric_constraints.py``) and filters by them.
 """
 
@@ -24,22 +24,27 @@ _DIRECTIONS: tuple[tuple[Direction, str], ...] = (("less", "lower"), ("more", "h
 
 @dataclass(frozen=True)
 class Intent:
-    """A request that a column's number be less or more than the reference's."""
+    """A request that a column's number be smaller or larger than the reference's."""
 
     column: str
     direction: Direction
 
     def admits(self, numbers: Numbers, reference: int) -> NDArray[np.bool_]:
-        """Return [N] which images fit, by position; none fits if either number is unknown."""
+        """Return a mask [N] of the images that fulfil the request; those with an unknown number do not.
+
+        ``reference`` is the position of the reference; if its number is unknown, no image fulfils the
+        request.
+        """
         own = numbers[reference]
         return numbers < own if self.direction == "less" else numbers > own
 
 
 class Comparatives:
-    """The words for the number columns of a catalogue.
+    """The words with which texts compare the number columns of a catalogue.
 
-    ``phrases`` holds the words for each intent. Of two prices, "cheaper" means the one that :func:`by_name`
-    puts first; of two columns with one name ("price", "Price") the second has no words.
+    ``phrases``: intent -> its phrases. If there are two columns of prices, "cheaper" means the one that
+    :func:`by_name` puts first; if two names differ only in case ("price", "Price"), the second column has no
+    words.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -63,10 +68,11 @@ def with_comparatives(
     seed: int,
     answered: bool,
 ) -> Benchmark:
-    """Add to a seeded ``share`` of the questions how one number of the target differs.
+    """Add a comparison of one number to the texts of a seeded ``share`` (0 to 1) of the questions.
 
-    ``answered`` removes right answers that do not fit, for a search that filters; the ranking then leaves
-    out images whose number is unknown. Training does not use it, because pictures do not show numbers.
+    It says truly how the target's number differs from the reference's. ``answered``: remove right answers
+    that do not fulfil it, and leave images with an unknown number out of the ranking, for testing searches
+    that filter. Training does not use this, because pictures do not show numbers.
     """
     rng = random.Random(f"{seed} comparatives")
     triplets = []

@@ -1,4 +1,4 @@
-"""Make a benchmark from a catalogue: triplets with texts and all their right answers."""
+"""Make a benchmark from a catalogue: triplets with modification texts and all their right answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from dqecir.questions.wording import CaptionGenerator, Change, Worded
 from dqecir.settings import nearest
 
 CHANGE_WEIGHTS = (0.18, 0.36, 0.46)
-"""How often one, two and three attributes change if a gallery offers all three."""
+"""Relative frequency of questions with one, two and three changed attributes, if a gallery offers all
+three."""
 WHOLE_GALLERY = "all"
-"""The category of every question if no column separates galleries."""
+"""Category of every question if no column separates galleries."""
 
 
 def catalogue_benchmark(
@@ -42,22 +43,23 @@ def catalogue_benchmark(
     vocabularies: Sequence[Vocabulary] | None = None,
     name: str | None = None,
 ) -> Benchmark:
-    """Draw questions about one split of a catalogue, whose images are references and galleries.
+    """Draw questions about one split of a catalogue, whose images are references, targets and gallery.
 
-    ``count`` triplets are drawn; default: ``per_reference`` for each image (in evaluation: each product).
-    There are fewer if the split does not offer as many different pairs. A pair differs in one to
-    ``max_changes`` attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays
-    within a group of its vocabulary. Every value of ``gallery_column`` has its own gallery, and no pair
-    changes it. With ``within_sets`` (default: if the catalogue has sets) both ends of a pair are in one
-    set, while the gallery stays whole (CIRR, arXiv 2108.04024); the set's other images are the pair's
-    ``Triplet.subset``. ``wording="train"`` uses no held-out phrase; ``"evaluation"`` words every second
-    question only in held-out phrases (``Triplet.unseen_wording``).
+    ``count`` triplets are drawn; default: ``per_reference`` for each image (for each product if ``wording``
+    is ``evaluation``). There are fewer if the split does not have so many different pairs. Reference and
+    target of a pair differ in one to ``max_changes`` attributes, weighted by ``change_weights`` (default:
+    ``CHANGE_WEIGHTS``); an attribute changes only within its vocabulary's group. Every value of
+    ``gallery_column`` has its own gallery, and no pair changes it. With ``within_sets`` (default: if the
+    catalogue has sets) both images of a pair are in one set, while the gallery stays whole (CIRR, arXiv
+    2108.04024); the other images of the set become ``Triplet.subset``. ``wording="train"`` uses no held-out
+    phrases; with ``"evaluation"`` every second question has only held-out phrases
+    (``Triplet.unseen_wording``).
 
-    The same ``seed`` gives the same questions. Rankings leave out the reference. Raises ``DataError`` if
-    the split or the column does not exist or no pair can be drawn.
+    The same ``seed`` gives the same questions. Rankings leave out the reference. Raises ``DataError`` if the
+    split or the column does not exist, if a setting is wrong, or if no pair can be drawn.
     """
     if wording not in ("train", "evaluation"):
-        raise DataError(f"the wording {wording!r} is neither 'train' nor 'evaluation'")
+        raise DataError(f"the wording {wording!r} is unknown: choose 'train' or 'evaluation'")
     images = catalogue.split(split)
     comparable = catalogue.comparable
     attributes = {column: tuple(values[i] for i in images) for column, values in comparable.items()}
@@ -108,11 +110,13 @@ def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
 
 def _weights(max_changes: int, weights: Sequence[float] | None) -> tuple[float, ...]:
     if max_changes < 1:
-        raise DataError(f"max_changes is {max_changes}: at least one attribute must change")
+        raise DataError(f"max_changes is {max_changes}: set it to 1 or more")
     if weights is None:
         weights = (*CHANGE_WEIGHTS, *[CHANGE_WEIGHTS[-1]] * (max_changes - len(CHANGE_WEIGHTS)))[:max_changes]
     if len(weights) != max_changes:
-        raise DataError(f"{len(weights)} change weights do not fit max_changes = {max_changes}")
+        raise DataError(
+            f"{len(weights)} change weights do not fit max_changes = {max_changes}: give one for each count"
+        )
     return tuple(weights)
 
 
@@ -135,7 +139,7 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
 
 
 def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
-    """Group the images of a gallery by set, without images that are in no set."""
+    """Group the positions in ``gallery`` by set; images in no set are left out."""
     members: dict[str, list[int]] = {}
     for position in gallery.tolist():
         if sets[position]:
@@ -144,7 +148,10 @@ def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
 
 
 def _groups(coded: CodedAttributes, words: CaptionGenerator) -> NDArray[np.int64]:
-    """Return a number for each image: one for each combination of groups, or ``UNKNOWN_CODE``."""
+    """Return a number for each image: equal for images in the same vocabulary groups.
+
+    It is ``UNKNOWN_CODE`` if an attribute with groups is unknown.
+    """
     images = coded.codes.shape[1]
     numbers, unknown = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=bool)
     for place, column in enumerate(coded.columns):
@@ -189,7 +196,7 @@ def _answered(
     sets: Sequence[str],
     products: NDArray[np.int64] | None,
 ) -> list[Triplet]:
-    """Find the right answers of every question, gallery by gallery, in the order of the pairs."""
+    """Return the triplets of all pairs with their right answers, in the order of the pairs."""
     triplets: dict[int, Triplet] = {}
     for number, (category, gallery) in enumerate(galleries.items()):
         members = {sets[part[0]]: part.tolist() for part in _by_set(gallery, sets)} if sets else {}
@@ -218,10 +225,9 @@ def _answered(
 def _by_product(
     right: Positions, undecided: Positions, gallery: Positions, products: NDArray[np.int64], reference: int
 ) -> tuple[Positions, Positions]:
-    """Extend right answers to all views of a product that has a right view.
+    """Extend right and undecided images to all views of the same products; return both.
 
-    Return right and undecided images.
-    The reference's own product is no answer; of it, only views that are right by themselves stay.
+    All views of the reference's own product are wrong, except those that are in ``right`` themselves.
     """
     shown, own = products[gallery], products[reference]
     is_right = np.isin(shown, products[right]) & (shown != own)

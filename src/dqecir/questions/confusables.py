@@ -1,7 +1,7 @@
-"""Pair questions about one reference that ask for different values of one attribute.
+"""Pairs of questions about the same reference that request different values of one attribute.
 
-Semantic confusion means that queries of different intents are alike (arXiv 2603.04037): a query then
-ranks the other question's target as high as its own. The pairs are made from true attributes.
+Semantic confusion means that queries with different intents are alike (arXiv 2603.04037): then a query ranks
+the other question's target as high as its own. The pairs are made from true attributes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dqecir.questions.answers import FIRST_CODE, CodedAttributes
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 
 _ATTEMPTS = 4
-"""Number of wordings tried for a pair until neither question admits the other's target."""
+"""How many times a pair is worded until neither text admits the other question's target."""
 
 
 @dataclass(frozen=True)
 class ConfusablePair:
-    """Two questions about one reference; their targets differ in ``column`` alone."""
+    """Two questions about one reference; their targets differ only in the attribute ``column``."""
 
     column: str
     first: Triplet
@@ -31,16 +31,18 @@ class ConfusablePair:
 
 
 def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list[ConfusablePair]:
-    """Draw at most ``count`` pairs from the triplets of a benchmark with true attributes.
+    """Draw up to ``count`` pairs of questions from the triplets of a benchmark with true attributes.
 
-    For a triplet, another target is drawn that differs from its own in one of the changed attributes
-    and in nothing else, and whose value is not the reference's. Both texts are worded with the same random
-    draws, so that they differ only in the value if the vocabulary's phrases allow it. A pair is kept only
-    if each text excludes the other's value. Raises ``DataError`` if the benchmark has no true attributes
-    or offers no pair.
+    For a triplet, a second target is drawn that differs from the first in one changed attribute and in
+    nothing else, and whose value there is not the reference's. Both texts are worded with the same random
+    numbers, so that they differ only in the value if the vocabulary's phrases allow it. A pair is kept only
+    if each text excludes the other target's value. Raises ``DataError`` if the benchmark has no true
+    attributes or no such pair.
     """
     if not benchmark.attributes:
-        raise DataError(f"{benchmark.name} has no true attributes to make confusable questions from")
+        raise DataError(
+            f"{benchmark.name} has no true attributes to make confusable questions from: use a catalogue"
+        )
     coded = CodedAttributes.of(benchmark.attributes)
     words = CaptionGenerator(shipped_vocabularies(), dict(zip(coded.columns, coded.values, strict=True)))
     random_order = np.random.default_rng(seed)
@@ -58,12 +60,14 @@ def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list
             if pair is not None:
                 pairs.append(pair)
     if not pairs:
-        raise DataError(f"{benchmark.name} offers no two questions that differ in one attribute value")
+        raise DataError(
+            f"{benchmark.name} has no two questions that differ in one value: add images or leave out columns"
+        )
     return pairs
 
 
 def _other_targets(coded: CodedAttributes, gallery: Positions, triplet: Triplet) -> list[tuple[int, int]]:
-    """Return (image, column) of all candidates that differ from the target in one changed attribute."""
+    """Return (image, column) of all images that differ from the target in one changed attribute only."""
     codes = coded.codes[:, gallery]
     own = coded.codes[:, triplet.target]
     reference = coded.codes[:, triplet.reference]
@@ -112,7 +116,10 @@ def description(
     rng: random.Random,
     held_out: bool = False,
 ) -> Worded | None:
-    """Describe the change between two images in seen or held-out phrases; None if no known value differs."""
+    """Word the change from ``reference`` to ``target`` (positions); None if no known value differs.
+
+    ``held_out``: use only phrases that are held out of training.
+    """
     changes = []
     for place, column in enumerate(coded.columns):
         before, after = coded.codes[place, reference], coded.codes[place, target]

@@ -17,12 +17,12 @@ from dqecir.questions.answers import FIRST_CODE, Bools, CodedAttributes, Codes
 Drawing = Literal["balanced", "natural"]
 
 _MOST_COLUMNS = 62
-"""A set of columns is stored as one 64-bit integer."""
+"""A set of columns is stored as the bits of one 64-bit integer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A reference, a target, their gallery, and the columns in which they differ (by number)."""
+    """A reference and a target (positions), their gallery's number, and the columns in which they differ."""
 
     reference: int
     target: int
@@ -34,11 +34,10 @@ class Pair:
 class PairDraw:
     """Settings for drawing pairs.
 
-    ``balanced``: for a reference, the number of changes is drawn with ``change_weights`` (its first
-    entry weighs one change), then which attributes change, then their new values, then the target; each
-    uniformly among what the gallery offers, so that rare values are requested as often as possible.
-    ``natural``: uniformly among all images of the gallery that differ in one to ``len(change_weights)``
-    attributes.
+    ``balanced``: for a reference, draw the number of changes with ``change_weights`` (the first entry is for
+    one change), then which attributes change, then their new values, then the target; each uniformly among
+    what the gallery offers, so that rare values are requested as often as possible. ``natural``: draw
+    uniformly among all images of the gallery that differ in one to ``len(change_weights)`` attributes.
     """
 
     drawing: Drawing
@@ -46,9 +45,11 @@ class PairDraw:
 
     def __post_init__(self) -> None:
         if self.drawing not in ("balanced", "natural"):
-            raise DataError(f"the drawing {self.drawing!r} is neither 'balanced' nor 'natural'")
+            raise DataError(f"the drawing {self.drawing!r} is unknown: choose 'balanced' or 'natural'")
         if not self.change_weights or min(self.change_weights) < 0 or sum(self.change_weights) <= 0:
-            raise DataError(f"change weights {self.change_weights} must be positive numbers")
+            raise DataError(
+                f"change weights {self.change_weights} are wrong: give numbers of 0 or more, not all 0"
+            )
 
 
 def draw_pairs(
@@ -60,14 +61,15 @@ def draw_pairs(
     rng: np.random.Generator,
     products: NDArray[np.int64] | None = None,
 ) -> Iterator[Pair]:
-    """Yield ``count`` different pairs (or all), taking references in turn; both ends are in one gallery.
+    """Yield ``count`` different pairs (or all that exist); references take turns.
 
-    ``products`` holds the number of each image's product. With it, products take turns as references, each
-    time with another image, and the ends of a pair show two products.
+    ``galleries`` are positions of images; both images of a pair are in one gallery. ``groups`` has a number
+    for each image: both images of a pair have the same number, and images with a negative number are in no
+    pair. ``products``: the number of each image's product; then products take turns as references, each time
+    with another image, and the images of a pair show two products.
 
-    ``groups`` holds a number for each image; the ends of a pair have the same number, and images with a
-    negative number are in no pair. An attribute counts as changed if both ends have a value. No target
-    has an unknown value in an attribute that is compared. Raises :class:`DataError` for too many columns.
+    An attribute counts as changed if both images have a value. No target has an unknown value in an attribute
+    that is compared. Raises :class:`DataError` if there are too many columns.
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(
@@ -96,7 +98,7 @@ def draw_pairs(
 
 @dataclass(frozen=True)
 class _Pool:
-    """The images of one gallery that may be in a pair."""
+    """The images of one gallery that may be in a pair; a place is a row of these images."""
 
     number: int
     positions: Positions
@@ -120,7 +122,7 @@ class _Pool:
         return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes, own)
 
     def by_product(self) -> list[NDArray[np.int64]]:
-        """Return the places of each product; without products, each place alone."""
+        """Return the places of each product's images; without products, each place alone."""
         places = np.arange(self.positions.size)
         if self.products is None:
             return list(places[:, None])
@@ -147,7 +149,7 @@ class _Pool:
         return self._pair(place, target, int(sets[target]))
 
     def every(self, draw: PairDraw) -> Iterator[Pair]:
-        """Yield every pair that could be drawn."""
+        """Yield every pair that can be drawn."""
         weights = np.array((0.0, *draw.change_weights))
         offered = weights > 0 if draw.drawing == "balanced" else np.arange(len(weights)) > 0
         for place in range(self.positions.size):
@@ -161,7 +163,10 @@ class _Pool:
         return Pair(int(self.positions[place]), int(self.positions[target]), self.number, _members(changed))
 
     def _changes(self, place: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-        """Return, for every image, how many columns change and which (one bit each); -1 means no pair."""
+        """Return for each image in how many columns it differs from the one at ``place``, and in which.
+
+        The columns are bits of one integer; -1 means that the two cannot be a pair.
+        """
         numbers = np.zeros(self.positions.size, dtype=np.int8)
         sets = np.zeros(self.positions.size, dtype=np.int64)
         barred: Bools = self.groups != self.groups[place]
@@ -190,7 +195,7 @@ def _members(bits: int) -> tuple[int, ...]:
 
 
 def _evenly(places: Positions, keys: NDArray[np.int64], u: float) -> Positions:
-    """Draw one of the distinct keys with equal chance, and return its places."""
+    """Draw one of the different ``keys``, all with the same chance, and return the places that have it."""
     distinct = np.unique(keys)
     kept: Positions = places[keys == distinct[int(u * distinct.size)]]
     return kept

@@ -1,4 +1,4 @@
-"""Ask the same questions in several wordings, to test whether the results stay the same."""
+"""Word the same questions in several ways, to test whether the results stay the same."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dqecir.questions.confusables import description
 from dqecir.questions.wording import CaptionGenerator
 
 WORDINGS = 4
-"""Number of wordings of a question, including its own."""
+"""Number of wordings of each question, with its own."""
 QUESTIONS = 200
-"""Number of questions that are reworded."""
+"""Number of questions that are worded in several ways."""
 _ATTEMPTS = 24
 
 
 def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int = 0) -> Benchmark:
-    """Return at most ``questions`` of a benchmark in :data:`WORDINGS` wordings each, one after the other.
+    """Return up to ``questions`` questions of a benchmark, each in :data:`WORDINGS` wordings in a row.
 
-    Every wording asks for exactly the same values, so that the right answers stay. Wordings alternate
-    between phrases of training and held-out ones. A question without enough wordings is left out; without
-    true attributes, there are no questions.
+    All wordings of a question request the same values, so that its right answers stay. Every second wording
+    has only phrases that are held out of training. A question without enough wordings is left out; a
+    benchmark without true attributes gives no questions.
     """
     if not benchmark.attributes:
         return replace(benchmark, triplets=())

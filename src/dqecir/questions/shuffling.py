@@ -10,10 +10,10 @@ from dqecir.data.triplets import Benchmark
 
 
 def with_shuffled_targets(benchmark: Benchmark, share: float, seed: int) -> Benchmark:
-    """Give a ``share`` (0 to 1) of the triplets of each category the target of another such triplet.
+    """Give a ``share`` (0 to 1) of the triplets in each category the target of another such triplet.
 
-    The target is then the only known right answer, as in a data set that is labelled wrongly. A triplet
-    that would be given its own reference keeps its target. ``share`` 0 changes nothing.
+    That target becomes the only known right answer, as in a data set with wrong labels. A triplet that would
+    get its own reference as target keeps its target. ``share`` 0 changes nothing.
     """
     triplets = list(benchmark.triplets)
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Word changed attributes as two captions, as in FashionIQ, and say which values they request."""
+"""Word changed attributes as two captions, as in FashionIQ, and record which values they request."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dqecir.errors import DataError
 from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary
 
 COMPARED = 0.22
-"""Share of mentions that compare, of changes along an order."""
+"""Share of mentions that compare ("darker") instead of naming the value, if the attribute has an order."""
 DENIED = 0.08
-"""Share of mentions that only deny the old value."""
+"""Share of mentions that only deny the old value ("not red")."""
 REPEATED = 0.25
-"""Share of the pairs with several changes whose captions both mention one of them."""
+"""Share of pairs with several changes in which both captions mention one of the changes."""
 KEPT_ELSE = 0.15
-"""Share of the captions that say that the rest stays the same."""
+"""Share of captions that also say that everything else stays the same."""
 
 _SAME_BUT = Phrases(
     seen=("is the same but ", "same style but ", "similar but "),
@@ -48,12 +48,12 @@ _ANY_COLUMN = ColumnVocabulary(
         held_out=("without {value} {column}", "no {value} {column}"),
     ),
 )
-"""Phrases for a column without a vocabulary."""
+"""Phrases for a column that no vocabulary knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One attribute that differs between the reference (``before``) and the target (``after``)."""
+    """An attribute whose value differs: ``before`` in the reference, ``after`` in the target."""
 
     column: str
     before: str
@@ -62,8 +62,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """Captions, the requested values of each attribute they mention, and whether all of their phrases are
-    held out of training."""
+    """Two captions; for each attribute that they mention, the requested values; and whether they are unseen.
+
+    ``unseen``: all phrases are held out of training.
+    """
 
     captions: tuple[str, str]
     asked: dict[str, frozenset[str]]
@@ -72,7 +74,7 @@ class Worded:
 
 @dataclass(slots=True)
 class _Text:
-    """The known values of the image, the requests so far, and whether all phrases were held-out ones."""
+    """A text in progress: the reference's known values, requests so far, and if all phrases are unseen."""
 
     held_out: bool
     known: Mapping[str, str] = field(default_factory=dict)
@@ -82,17 +84,17 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """The object that an attribute belongs to: a noun (``""`` for none), and whether it is plural."""
+    """The object that has an attribute: its noun (empty if none), and whether there are several of it."""
 
     noun: str = ""
     several: bool = False
 
 
 class CaptionGenerator:
-    """Word texts about the columns of one catalogue with the phrases of vocabularies.
+    """Words captions about the columns of one catalogue, with the phrases of vocabularies.
 
-    ``values`` maps every column to all its values (neither ``""`` nor ``UNKNOWN``). Raises ``DataError`` if
-    two vocabularies know the same column.
+    ``values``: column -> all its values (neither ``""`` nor ``UNKNOWN``). Raises ``DataError`` if two
+    vocabularies know the same column.
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
@@ -100,9 +102,11 @@ class CaptionGenerator:
         self._columns = {column: _spoken_by(vocabularies, column) for column in values}
 
     def group(self, column: str, value: str) -> str | None:
-        """Return the name of the group within which a value may change, or the value itself without a group.
+        """Return the name of the group within which a value may change.
 
-        None if its column has no groups.
+        The value itself if it is in no group.
+
+        None if the column has no groups, so that every value may change into every other.
         """
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None
@@ -114,21 +118,21 @@ class CaptionGenerator:
         held_out: bool,
         reference: Mapping[str, str] | None = None,
     ) -> Worded:
-        """Write two captions that together mention every change, in seen or in held-out phrases.
+        """Word two captions that together mention every change, in seen or in held-out phrases.
 
-        ``reference`` holds the reference's attributes, which name the objects of a scene. A mention states
-        the new value, compares it, or denies the old one; the requests of two mentions of one attribute are
-        intersected. If a vocabulary has no held-out phrase of a kind, seen ones are used, and the result is
-        not ``unseen``.
+        ``reference``: column -> value of the reference, which names the objects of a scene. A mention states
+        the new value, compares it, or denies the old one; if two mentions of an attribute request different
+        sets of values, their intersection is requested. Where a vocabulary has no held-out phrase, a seen one
+        is used, and the result is not ``unseen``.
         """
         text = _Text(held_out, {**(reference or {}), **{change.column: change.before for change in changes}})
         captions = [self._caption(share, text, rng) for share in _shared_out(changes, rng)]
         return Worded((captions[0], captions[1]), text.asked, text.unseen and held_out)
 
     def portray(self, attributes: Mapping[str, str], rng: random.Random) -> str:
-        """Write a caption of one image: a statement of each attribute, in random order and seen phrases.
+        """Word a caption of one image: a statement of each attribute, in random order, in seen phrases.
 
-        ``attributes`` maps columns to values, neither ``""`` nor ``UNKNOWN``.
+        ``attributes``: column -> value, neither ``""`` nor ``UNKNOWN``.
         """
         text = _Text(held_out=False, known=attributes)
         caption = ""
@@ -145,9 +149,9 @@ class CaptionGenerator:
         return caption
 
     def statements(self, column: str, value: str) -> list[str]:
-        """Return every statement that an image shows a value, with all words for the value.
+        """Return every statement that an image shows ``value``, with all words for the value.
 
-        If the column belongs to an object, its name is ``Owner.unknown``.
+        If the column belongs to an object, the object is called ``Owner.unknown``.
         """
         spoken = self._columns[column]
         known, plain = _value(spoken, value), value.replace("_", " ")
@@ -205,7 +209,7 @@ class CaptionGenerator:
         return None
 
     def _owned(self, name: str, value: str | None, text: _Text, rng: random.Random) -> _Owned:
-        """Return the object that a column's ``value`` (``None`` in a comparison) belongs to in the image."""
+        """Return the object of the image that has a column's ``value`` (None in a comparison)."""
         owner = self._columns[name].owner
         if owner is None:
             return _Owned()
@@ -228,9 +232,9 @@ def _spoken_by(vocabularies: Sequence[Vocabulary], name: str) -> ColumnVocabular
 
 
 def _shared_out(changes: Sequence[Change], rng: random.Random) -> tuple[list[Change], list[Change]]:
-    """Decide which changes each caption mentions: each change once.
+    """Share the changes among the two captions; each is mentioned once.
 
-    A single change, or a repeated one, twice.
+    A single change, or one that is drawn for repetition, is mentioned in both.
     """
     order = list(changes)
     rng.shuffle(order)
@@ -255,7 +259,7 @@ def _drawn(phrases: Phrases, text: _Text, rng: random.Random) -> str:
 
 
 def _folded(column: ColumnVocabulary, value: str) -> str:
-    """Return the vocabulary's spelling of a catalogue's value."""
+    """Return the vocabulary's spelling of ``value``, which the catalogue may spell differently."""
     if value in column.values:
         return value
     return next((known for known in column.values if known.casefold() == value.casefold()), value)
@@ -277,7 +281,7 @@ def _negations(column: ColumnVocabulary, value: str, owned: _Owned) -> Phrases:
 
 
 def _fitting(phrases: Phrases, value: Value | None, owned: _Owned) -> Phrases:
-    """Leave out phrases that need a noun if there is none."""
+    """Leave out the phrases that need a noun, if there is none."""
     missing = [] if value and value.nouns else ["{noun}"]
     missing += [] if owned.noun else ["{owner}"]
     seen, held_out = (
