@@ -159,7 +159,7 @@ def test_nothing_to_ask_is_an_error():
     [
         ({"split": "vla"}, "did you mean 'val'"),
         ({"wording": "test"}, "the wording 'test' is unknown"),
-        ({"drawing": "even"}, "the drawing 'even' is neither"),
+        ({"drawing": "even"}, "the drawing 'even' is unknown"),
         ({"gallery_column": "colour"}, "did you mean 'color'"),
         ({"max_changes": 0}, "max_changes is 0: set it to 1 or more"),
         ({"change_weights": (1.0, 1.0)}, "2 change weights do not fit max_changes = 3"),

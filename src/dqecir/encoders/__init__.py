@@ -1,1 +1,1 @@
-"""Frozen encoders, their checkpoints, and stores of their image tokens."""
+"""Encoders of images and texts, their published checkpoints, and stores of image tokens."""

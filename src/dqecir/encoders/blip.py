@@ -1,4 +1,4 @@
-"""BLIP's text encoder that reads image tokens (arXiv 2201.12086), which published CoVR composes with.
+"""BLIP's text encoder that attends to image tokens (arXiv 2201.12086); published CoVR composes with it.
 
 The network and its parameter names are those of transformers and of the published state dicts.
 """
@@ -30,10 +30,10 @@ BLIP_KEYS = PublishedKeys(
 
 
 class BlipComposer(nn.Module):
-    """A text encoder whose layers attend to image tokens, with projections of queries and targets.
+    """A text encoder whose layers attend to image tokens, with projections to query and target embeddings.
 
-    W: width of the image tokens (1,024 of BLIP-L), D: size of embeddings (256). Image tokens are those
-    of BLIP's tower after its last norm, its [CLS] first.
+    W is the width of image tokens (1,024 for BLIP-L), D that of embeddings (256). Image tokens are those of
+    BLIP's tower after its last normalisation, with [CLS] first.
     """
 
     def __init__(self, config: BlipTextConfig, size: int) -> None:
@@ -45,11 +45,11 @@ class BlipComposer(nn.Module):
         self.vision_projection = nn.Linear(config.encoder_hidden_size, size)
 
     def forward(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Turn image tokens [B, M, W] and texts into unit queries [B, D].
+        """Compose image tokens [B, M, W] and texts to unit queries [B, D].
 
-        ``ids`` [B, L] int64 are BERT's word pieces, [CLS] first and padded on the right, ``mask`` [B, L]
-        is 1 for a token and 0 for padding. [ENC], the last of the vocabulary, replaces [CLS].
-        Raises :class:`DataError` for other shapes and for texts longer than the encoder has positions.
+        ``ids`` [B, L] int64 are BERT's word pieces, with [CLS] first and padding on the right; ``mask`` [B,
+        L] is 1 for a token and 0 for padding. [CLS] is replaced by [ENC], the last token of the vocabulary.
+        Raises :class:`DataError` for other shapes, and for texts longer than the encoder has positions.
         """
         self._check_tokens(image)
         config = self.text_encoder.config
@@ -60,7 +60,7 @@ class BlipComposer(nn.Module):
             )
         if not 1 <= ids.shape[1] <= config.max_position_embeddings:
             raise DataError(
-                f"a text has 1 to {config.max_position_embeddings} word pieces here, not {ids.shape[1]}"
+                f"a text has {ids.shape[1]} word pieces: give 1 to {config.max_position_embeddings}"
             )
         ids = ids.clone()
         ids[:, 0] = config.vocab_size - 1
@@ -73,23 +73,21 @@ class BlipComposer(nn.Module):
         return unit(self.text_projection(states[:, 0]))
 
     def embed_target(self, image: Tensor) -> Tensor:
-        """Turn image tokens [N, M, W] into unit targets [N, D], by their [CLS]; raises :class:`DataError`."""
+        """Return unit targets [N, D] from the [CLS] of image tokens [N, M, W]; raises :class:`DataError`."""
         self._check_tokens(image)
         return unit(self.vision_projection(image[:, 0]))
 
     def _check_tokens(self, image: Tensor) -> None:
         width = self.vision_projection.in_features
         if image.dim() != 3 or image.shape[1] < 1 or image.shape[2] != width:
-            raise DataError(
-                f"image tokens have the shape {list(image.shape)}, where [B, M, {width}] is needed"
-            )
+            raise DataError(f"image tokens have the shape {list(image.shape)}: give them as [B, M, {width}]")
 
 
 def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
-    """Return an untrained composer of the sizes of a published state dict.
+    """Return an untrained composer with the sizes of a published state dict.
 
-    The number of heads cannot be read from the tensors; BERT's 64 numbers a head are assumed. Raises
-    :class:`CheckpointError` if there is no text encoder that reads images.
+    The number of attention heads cannot be seen in the tensors; 64 numbers for each head are assumed, as in
+    BERT. Raises :class:`CheckpointError` if there is no text encoder that attends to images.
     """
     from transformers import BlipTextConfig
 
@@ -122,6 +120,8 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
 def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
     tensor = required(state, key, "it holds no text encoder of BLIP that reads images")
     if tensor.dim() != 2:
-        raise CheckpointError(f"the checkpoint's {key} has the shape {list(tensor.shape)}, and is no matrix")
+        raise CheckpointError(
+            f"the checkpoint's {key} has the shape {list(tensor.shape)}, and is no matrix: copy it again"
+        )
     rows, columns = state[key].shape
     return rows, columns

@@ -23,7 +23,7 @@ from dqecir.settings import Strict
 
 
 class Blip2Config(Strict):
-    """Everything that decides the shapes of a :class:`Blip2`."""
+    """The sizes and settings of a :class:`Blip2`."""
 
     tower: TowerConfig
     hidden_size: int = 768
@@ -34,12 +34,12 @@ class Blip2Config(Strict):
     query_tokens: int = 32
     embedding_size: int = 256
     vocabulary_size: int = 30523
-    """BERT-uncased and the added ``[DEC]``."""
+    """Number of tokens: those of uncased BERT and ``[DEC]``."""
     text_positions: int = 512
     dropout: float = 0.1
     temperature: float = Field(default=0.07, gt=0)
     attention: Attention = "sdpa"
-    """Attention of the Q-Former; ``eager`` trains faster on a CPU."""
+    """How the Q-Former computes attention; ``eager`` trains faster on a CPU."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -49,7 +49,7 @@ class Blip2Config(Strict):
 
 
 READERS = ("crossattention.attention.key", "crossattention.attention.value")
-"""Names of the Q-Former's modules that read image tokens."""
+"""Names of the Q-Former's modules that take image tokens as input."""
 
 TEXT_ALONE = re.compile(
     r"^(embeddings\.|text_projection\.|qformer\.encoder\.layer\.\d+\.(intermediate|output)\.)"
@@ -62,10 +62,11 @@ BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
 
 @register_encoder("blip2")
 class Blip2(Encoder):
-    """Image tower, Q-Former in its three modes, and the two projections.
+    """Image tower, Q-Former in its three modes, and the projections of images and texts.
 
-    :meth:`image_tokens` runs the tower once for each image, without gradient; everything else takes
-    those tokens, before ``ln_vision``.
+    :meth:`image_tokens` runs the tower once for each image, without gradient. All other methods take these
+    tokens, which are not yet normalised by ``ln_vision``. n_q is the number of query tokens, H the width of
+    states, D that of embeddings.
     """
 
     config_type = Blip2Config
@@ -114,7 +115,7 @@ class Blip2(Encoder):
         return [self.config.tower.untraced, self.config.heads]
 
     def image_states(self, tokens: Tensor) -> Tensor:
-        """Run mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
+        """Run mode 1, the image alone: image tokens [B, M, W] to query states [B, n_q, H]."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         return self._read(queries, queries.shape[1], None, tokens)
 
@@ -124,7 +125,7 @@ class Blip2(Encoder):
         return pooled
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Run mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
+        """Run mode 2, image with text: return query states [B, n_q, H] and text states [B, L, H]."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
         seen = torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
@@ -132,7 +133,7 @@ class Blip2(Encoder):
         return states[:, :count], states[:, count:]
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Run mode 3, text only: states [B, L, H]; position 0 is [CLS]."""
+        """Run mode 3, the text alone: return text states [B, L, H], with [CLS] at place 0."""
         states: Tensor = self.qformer(self.embeddings(ids), 0, mask)
         return states
 
@@ -145,15 +146,15 @@ class Blip2(Encoder):
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """Return one raw vector an image, [B, D]: the mean of its projected query states, not normalised.
+        """Return the mean projected query state of each image [B, D], not normalised.
 
-        Methods that compose pooled features use it as the image feature.
+        It is the image feature of methods that compose pooled features.
         """
         pooled: Tensor = self.vision_projection(self.image_states(tokens)).mean(dim=1)
         return pooled.float()
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """Return one raw vector a text, [B, D]: its projected [CLS] state, not normalised."""
+        """Return the projected [CLS] state of each text [B, D], not normalised."""
         pooled: Tensor = self.text_projection(self.text_states(text.ids, text.mask)[:, 0])
         return pooled.float()
 
@@ -166,22 +167,25 @@ class Blip2(Encoder):
         return projected.float()
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Return image tokens [B, M, W] after ``ln_vision`` as a map [B, W, S, S] without class token."""
+        """Return image tokens [B, M, W] after ``ln_vision`` as a map [B, W, S, S], without class token."""
         return super().image_grid(self._normalised(tokens))
 
     def grid_state(self, prefix: str) -> dict[str, Tensor]:
         return self.ln_vision.state_dict(prefix=f"{prefix}ln_vision.")
 
     def frozen_copy(self) -> Blip2:
-        """Return a frozen copy, for targets that must not change during training; it has no tower."""
+        """Return a frozen copy without a tower, for targets that must not change in training."""
         copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
         return copied.requires_grad_(False).eval()
 
     def _read(self, slots: Tensor, queries: int, mask: Tensor | None, tokens: Tensor) -> Tensor:
-        """Return the Q-Former's states of its ``slots`` for image tokens [B, M, W], which it normalises.
+        """Return the states of the Q-Former's ``slots`` [B, S, H].
 
-        If ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the keys
-        and values that read it. Then no gradient of the tokens is computed, which saves a third of the work.
+        The first ``queries`` of them read the image.
+
+        ``tokens`` [B, M, W] are normalised first. If ``ln_vision`` is trained but the tokens need no
+        gradient, its scale and shift are multiplied into the weights of the keys and values that read them.
+        Thus no gradient of the tokens is computed, which saves a third of the work.
         """
         norm, moved = self.ln_vision, dict[str, Tensor]()
         if tokens.requires_grad or not (torch.is_grad_enabled() and norm.weight.requires_grad):

@@ -21,22 +21,22 @@ from dqecir.errors import CheckpointError
 State = dict[str, Tensor]
 
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
-"""OWNER/NAME, or OWNER/NAME@REVISION."""
+"""A name on the hub: OWNER/NAME or OWNER/NAME@REVISION."""
 
 _SCHEDULES = ("src.tools.scheduler.CosineSchedule", "src.tools.scheduler.StepSchedule")
-"""Classes of CoVR's code, which also saves the object of its learning rate."""
+"""Classes of CoVR's code, whose checkpoints contain the object of the learning rate schedule."""
 
 
 class _Inert:
-    """A stand-in for such an object that holds its attributes, so that no code of its class is needed."""
+    """A stand-in for such an object: it holds the attributes, so that no code of the class is run."""
 
 
 def located(weights: str | Path) -> tuple[Path, str]:
-    """Return the weights' path on this machine, and a name that finds the same weights again.
+    """Return the path of weights on this machine, and a name that finds the same weights again.
 
-    ``weights`` is a file, a folder or, as a ``str``, the name of a hub repository, which is downloaded if
-    necessary; the returned name includes its revision. The hub is asked only if no such file or folder
-    exists. Raises :class:`CheckpointError`.
+    ``weights`` is a file, a folder or, if it is a ``str``, the name of a hub repository, which is downloaded
+    if necessary. The returned name includes the revision. The hub is asked only if there is no such file or
+    folder. Raises :class:`CheckpointError` if the weights cannot be found.
     """
     place = Path(weights).expanduser()
     if place.exists():
@@ -53,7 +53,7 @@ def located(weights: str | Path) -> tuple[Path, str]:
             _snapshot(repository, revision, ["*.json", "*.txt", "*.yaml", "*.md", "*.jinja", "*.safetensors"])
         )
         if not any(fetched.glob("*.safetensors")):
-            # Many repositories have both formats; the old one is fetched only if the other is missing.
+            # Many repositories have both formats; download the old one only if safetensors are missing.
             _snapshot(repository, revision, ["pytorch_model*.bin", "open_clip_pytorch_model.bin"])
     except (OSError, ValueError) as error:
         raise CheckpointError(
@@ -64,9 +64,9 @@ def located(weights: str | Path) -> tuple[Path, str]:
 
 
 def package_weights(name: str) -> tuple[Path, str] | None:
-    """Return the only ``.pth`` file of an installed package, and the package's name with its version.
+    """Return the only ``.pth`` file in an installed package, and the package's name with its version.
 
-    ``name`` may include the version (NAME==VERSION). None if there is no such package or file. Raises
+    ``name`` may include the version (NAME==VERSION). Returns None if there is no such package or file. Raises
     :class:`CheckpointError` if another version is installed.
     """
     bare, _, wanted = name.partition("==")
@@ -94,10 +94,10 @@ def _first_line(error: Exception) -> str:
 
 
 def read_published(path: Path) -> State:
-    """Read a checkpoint file's tensors: safetensors, or ``torch.save`` with ``weights_only=True``.
+    """Read the tensors of a checkpoint file: safetensors, or ``torch.save`` with ``weights_only=True``.
 
-    Of a training checkpoint, return the only state dict inside. Raises :class:`CheckpointError` for a file
-    that is missing, damaged, or cannot be read without running code.
+    From a checkpoint of a training, the only state dict inside is returned. Raises :class:`CheckpointError`
+    for a file that is missing, damaged, or cannot be read without running code.
     """
     try:
         if path.suffix == ".safetensors":
@@ -119,7 +119,7 @@ def read_published(path: Path) -> State:
 
 
 def _was_saved_by_torch(path: Path) -> bool:
-    """Return whether a file begins as ``torch.save`` writes: a ZIP archive or a pickle."""
+    """Return whether a file begins as ``torch.save`` writes: with a ZIP archive or a pickle."""
     with path.open("rb") as file:
         return file.read(2).startswith((b"PK", b"\x80"))
 
@@ -143,7 +143,7 @@ def _state_in(loaded: Any, path: Path) -> State:
 
 
 def _without_prefix(state: State) -> State:
-    """Remove a prefix that all names share (``module.``, ``model.``)."""
+    """Remove a prefix that all names have, such as ``module.`` or ``model.``."""
     for prefix in ("module.", "model."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}

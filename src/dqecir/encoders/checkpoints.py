@@ -1,7 +1,7 @@
-"""Load published BLIP-2 weights: map LAVIS' key names to dqecir's, strictly, with a report.
+"""Load published BLIP-2 weights: rename LAVIS' keys to ours, and report every key.
 
-The map was checked against tiny models with the published names, and its names against the key
-lists of the published sizes.
+The renaming was checked against tiny models with the published names, and its names against the lists of keys
+of the published sizes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from dqecir.errors import CheckpointError
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The keys of a checkpoint that were used or not, and the missing ones, under the checkpoint's names."""
+    """What became of the keys of a checkpoint, under the checkpoint's names.
+
+    ``missing`` are keys it lacks.
+    """
 
     used: tuple[str, ...]
     dropped: tuple[str, ...]
-    """Keys of the checkpoint that composed retrieval does not use."""
+    """Keys that composed retrieval does not need."""
     unexpected: tuple[str, ...]
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every parameter of the model was found and no key was left over."""
+        """Whether every parameter of the model was found, and no key was left over."""
         return not (self.unexpected or self.missing or self.misshapen)
 
     def __str__(self) -> str:
@@ -44,10 +47,9 @@ class LoadReport:
 
 
 def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
-    """Return the tensor ``key`` of a checkpoint.
+    """Return the tensor ``key`` of a checkpoint; raises :class:`CheckpointError` if it has none.
 
-    Raises :class:`CheckpointError` if it lacks the key; ``what`` says what that means: "it holds no
-    combiner".
+    ``what`` ends the error's sentence with what that means, such as "it holds no combiner".
     """
     if key not in state:
         raise CheckpointError(f"the checkpoint has no {key}: {what}")
@@ -56,20 +58,21 @@ def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
 
 @dataclass(frozen=True)
 class PublishedKeys:
-    """The mapping from a published state dict's keys to dqecir's."""
+    """How the keys of a published state dict are renamed to ours."""
 
     renames: tuple[tuple[str, str], ...]
-    """(regular expression, replacement); the first that matches a key renames it. The replacement contains
-    every group, so that rules can be inverted."""
+    """(regular expression, replacement): the first that matches a key renames it. The replacement contains
+    every group, so that the renaming can be inverted."""
     not_needed: str = r"(?!)"
-    """Keys that composed retrieval does not use."""
+    """Regular expression of the keys that composed retrieval does not need."""
     leading: tuple[tuple[str, int], ...] = ()
-    """(key, n): only the first n entries are read, because the published code uses only these."""
+    """(key, n): only the first n entries of the tensor are read, because the published code uses only
+    these."""
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-        """Load a published ``state`` into ``module``, whole or not at all.
+        """Load a published state dict into ``module``, completely or not at all.
 
-        Raises :class:`CheckpointError` with the report if a key is missing or left over.
+        Raises :class:`CheckpointError` that lists the keys if one is missing or left over.
         """
         dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
         kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
@@ -123,7 +126,7 @@ def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
-    """Return the published name of our ``key``, by inverting the first rule of ``renames`` that fits."""
+    """Return the published name of our ``key``: the first rule in ``renames`` that fits is inverted."""
     for pattern, replacement in renames:
         groups = re.findall(r"\([^)]*\)", pattern)
         parts = re.split(r"\\(\d)", replacement)
@@ -138,10 +141,11 @@ def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename LAVIS' ``visual_encoder`` of EVA ViT-g, given without that prefix, to transformers' names.
+    """Rename the tensors of LAVIS' EVA ViT-g to transformers' names.
 
-    Query and value biases are joined with a zero key bias, because EVA has no key bias. Raises
-    :class:`CheckpointError` if a query bias has no value bias.
+    The keys of ``state`` have no prefix ``visual_encoder.``. Biases of queries and values are joined with
+    zeros for the keys, because EVA has no key bias. Raises :class:`CheckpointError` if a query bias has no
+    value bias.
     """
     renamed = {}
     for key, value in state.items():
@@ -161,7 +165,10 @@ def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename LAVIS' ``visual_encoder`` of CLIP ViT-L, given without that prefix, to transformers' names."""
+    """Rename the tensors of LAVIS' CLIP ViT-L to transformers' names.
+
+    The keys of ``state`` have no prefix ``visual_encoder.``.
+    """
     renamed = {}
     for key, value in state.items():
         joined = re.match(r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$", key)
@@ -187,18 +194,20 @@ _TOWER_NAMES = {
         ),
     ),
 }
-"""Also the joined tensors, for mapping back to the published names."""
+"""Kind of tower -> its renaming, with the joined tensors too, for mapping our names back to published
+ones."""
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
     """Rename the tensors of a LAVIS ``blip2_qformer`` state dict to the names of :class:`Blip2`.
 
-    Tensors that :class:`Blip2` does not need, such as the heads of other tasks, are left out. Raises
+    Tensors that :class:`Blip2` does not need, such as heads of other tasks, are left out. Raises
     :class:`CheckpointError` if ``tower_kind`` is neither ``eva`` nor ``clip``.
     """
     if tower_kind not in _TOWER_STATES:
         raise CheckpointError(
-            f"a LAVIS checkpoint needs an eva or clip tower, and this model has {tower_kind!r}"
+            f"a LAVIS checkpoint needs an eva or clip tower, and this model has {tower_kind!r}: "
+            "use a model with such a tower"
         )
     prefix = "visual_encoder."
     tower = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -210,7 +219,7 @@ def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tenso
 
 
 def lavis_name(key: str, tower_kind: str) -> str:
-    """Return the published name of a key of :class:`Blip2`, or of a method with a backbone."""
+    """Return the published name of a key of :class:`Blip2`, or of a method that has one as its backbone."""
     own = re.sub(r"^(target_)?backbone\.", "", key)
     vision = own.removeprefix("tower.vision_model.")
     if vision != own:
@@ -221,7 +230,7 @@ def lavis_name(key: str, tower_kind: str) -> str:
 def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
     """Load a LAVIS ``blip2_qformer`` state dict (``checkpoint["model"]``) into ``model``.
 
-    Raises :class:`CheckpointError` with the report if a tensor is missing, left over or of another
+    Raises :class:`CheckpointError` that lists the keys if a tensor is missing, left over or has another
     shape; ``model`` is then unchanged.
     """
     kind = model.config.tower.kind
@@ -232,10 +241,10 @@ def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
 def load_lavis_method(
     method: nn.Module, backbone: Blip2, state: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> LoadReport:
-    """Load a LAVIS-like state dict into a ``method`` whose attribute ``backbone`` is ``backbone``.
+    """Load a state dict with LAVIS' names into a ``method`` whose attribute ``backbone`` is ``backbone``.
 
-    ``own`` holds the method's other tensors, under the method's names. Raises :class:`CheckpointError`
-    as :func:`load_lavis` does.
+    ``own`` holds the other tensors of the method, under our names. Raises :class:`CheckpointError` as
+    :func:`load_lavis` does.
     """
     kind = backbone.config.tower.kind
     renamed = {f"backbone.{key}": value for key, value in lavis_state(state, kind).items()}
@@ -248,17 +257,17 @@ def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[str, ...]) -> LoadReport:
-    """Return the report of a loaded checkpoint: all keys but the dropped ones were used."""
+    """Return the report of a checkpoint that was loaded: all keys but the dropped ones were used."""
     return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
 
 
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], named: Callable[[str], str] = str
 ) -> LoadReport:
-    """Copy ``state`` into ``module``, whole or not at all, and return a report.
+    """Copy ``state`` into ``module``, completely or not at all, and return a report.
 
-    ``named`` maps a key to its name in the report. Raises :class:`CheckpointError` that names keys that are
-    missing, left over or of another shape.
+    ``named`` maps our key to its name in the report. Raises :class:`CheckpointError` that lists the keys that
+    are missing, left over or have another shape.
     """
     own = module.state_dict()
     shared = sorted(set(own) & set(state))

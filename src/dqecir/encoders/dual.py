@@ -1,8 +1,8 @@
-"""Dual encoders, which encode images and texts separately: CLIP, SigLIP and others.
+"""Dual encoders, which encode images and texts separately into one space: CLIP, SigLIP and others.
 
-Their classes are those of transformers or, for architectures that it lacks, of open_clip.
-Image and text become one vector each, in one space. The tower's tokens are those that the image vector is
-pooled from, so that every method can use stored tokens.
+Their classes are those of transformers or, for architectures that it does not have, of open_clip. Image and
+text become one vector each. Image tokens are those from which the image vector is pooled, so that every
+method can use stored tokens.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from dqecir.errors import CheckpointError, reason_of
 from dqecir.settings import Strict
 
 ARCHITECTURES = ("clip", "siglip", "metaclip_2", "chinese_clip")
-"""The supported values of ``model_type``. SigLIP 2 of a fixed resolution is ``siglip``."""
+"""Supported values of ``model_type`` in ``config.json``. SigLIP 2 with a fixed resolution is ``siglip``."""
 
 
 class DualConfig(Strict):
-    """The architecture of a dual encoder, and the padding of its texts."""
+    """The architecture of a dual encoder, and how its texts are padded."""
 
     architecture: dict[str, Any]
-    """The ``config.json`` of transformers, or the ``model_cfg`` of open_clip."""
+    """The ``config.json`` of transformers, or the ``model_cfg`` of open_clip, as a map."""
     pad_id: int = 0
     """Id of the padding token."""
     text_length: int = Field(default=77, gt=0)
-    """Most tokens of a text, including special ones; no more than the text model has positions."""
+    """Most tokens of a text with its special tokens; at most the number of positions of the text model."""
     pads_to_length: bool = False
-    """Whether every text is padded to ``text_length``, as in SigLIP's training."""
+    """Whether every text is padded to ``text_length``, as in the training of SigLIP."""
     pads_left: bool = False
-    """Whether texts are padded on the left, as in the encoder's training."""
+    """Whether texts are padded on the left, as in the training of the encoder."""
     sees_padding: bool = False
-    """Whether texts attend to their padding."""
+    """Whether tokens of a text attend to its padding."""
 
 
 class VisionTower(nn.Module):
-    """A vision model of transformers, which returns the tokens that its image vector is pooled from."""
+    """A vision model of transformers that returns the tokens from which its image vector is pooled."""
 
     def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
         self.vision_model = vision_model
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into tokens [B, M, W]."""
+        """Return tokens [B, M, W] of normalised pixels [B, 3, S, S]."""
         tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
 
 _WORDS: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("words", default=None)
-"""Places [B, L], and the word embeddings [B, H] that replace those there while this context is set."""
+"""While set: places [B, L], and the word embeddings [B, H] that are used at these places."""
 
 
 def _with_words(module: nn.Module, ids: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def _replaced(places: Tensor, words: Tensor) -> Iterator[None]:
 
 @register_encoder("dual")
 class Dual(Encoder):
-    """A dual encoder; its vision model is split into tower and pooling."""
+    """A dual encoder; its vision model is split into a tower and the pooling of its tokens."""
 
     config_type = DualConfig
     provides = frozenset({"tokens", "image", "text", "text_states", "word_embeddings"})
@@ -88,7 +88,7 @@ class Dual(Encoder):
     no_image = ("tower.", "temperature", "logit_bias")
     config: DualConfig
     attends = False
-    """Whether a model of transformers pools images by attention, not by the first token."""
+    """Whether images are pooled by attention, and not by the first token."""
 
     def __init__(self, config: DualConfig) -> None:
         super().__init__(config)
@@ -139,7 +139,7 @@ class Dual(Encoder):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The factor of cosines in training, before ``logit_bias`` was added."""
+        """The factor of cosines in the encoder's training, to which ``logit_bias`` was added."""
         return 1 / self.temperature
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
@@ -168,19 +168,25 @@ class Dual(Encoder):
         return features.float()
 
     def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return ids and attention mask in the form of the text model's training."""
+        """Return token ids and attention mask as in the training of the text model.
+
+        No mask if padding is seen.
+        """
         ids = self._lengthened(ids.masked_fill(mask == 0, self.config.pad_id), self.config.pad_id)
         attended = self._turned(self._lengthened(mask, 0), mask)
         return self._turned(ids, mask), None if self.config.sees_padding else attended
 
     def _lengthened(self, rows: Tensor, value: int | bool) -> Tensor:
-        """Pad rows [B, L] to the fixed length of texts, if there is one."""
+        """Pad ``rows`` [B, L] with ``value`` to the fixed length of texts, if there is one."""
         if not self.config.pads_to_length:
             return rows
         return F.pad(rows, (0, max(0, self.text_length - rows.shape[1])), value=value)
 
     def _turned(self, rows: Tensor, mask: Tensor, back: bool = False) -> Tensor:
-        """Move the padding of rows [B, L, ...] from the right to the left if the encoder needs it."""
+        """Move the padding of ``rows`` [B, L, ...] from right to left, if the encoder pads on the left.
+
+        ``back``: move it from left to right again.
+        """
         if not self.config.pads_left:
             return rows
         moved = rows.shape[1] - mask.sum(dim=1, keepdim=True)
@@ -192,9 +198,9 @@ class Dual(Encoder):
 
 
 def architecture_of(said: Mapping[str, Any]) -> Any:
-    """Return the transformers configuration that a ``config.json`` describes.
+    """Return the configuration object of transformers for a ``config.json``.
 
-    Raises :class:`CheckpointError` for an unsupported kind and for impossible sizes.
+    Raises :class:`CheckpointError` for an unsupported kind, and for impossible sizes.
     """
     from transformers import CONFIG_MAPPING  # slow to import
 
@@ -211,7 +217,7 @@ def architecture_of(said: Mapping[str, Any]) -> Any:
 
 
 def _built(architecture: Mapping[str, Any]) -> nn.Module:
-    """Build the transformers model that a ``config.json`` describes, with random weights."""
+    """Return the transformers model of a ``config.json``, with random weights."""
     from transformers import AutoModel  # slow to import
 
     config = architecture_of(architecture)
@@ -230,11 +236,11 @@ def _no_model(kind: str, error: Exception) -> CheckpointError:
 
 
 _ATTENTION, _NORM = "vision_model.head.", "vision_model.post_layernorm."
-"""Prefixes in transformers of the pooling of images: by attention, or of the first token."""
+"""How the names of the pooling of images begin in transformers: by attention, or of the first token."""
 
 
 def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a dual encoder, of either library, under the names of :class:`Dual`."""
+    """Rename the tensors of a dual encoder, of transformers or open_clip, to the names of :class:`Dual`."""
     attends = any(key.startswith(_ATTENTION) for key in state)
     renamed = {}
     for key, value in state.items():

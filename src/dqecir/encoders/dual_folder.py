@@ -1,4 +1,4 @@
-"""Read published dual encoders from a transformers folder, with all checks before a model is built."""
+"""Read published dual encoders from a folder; everything is checked before a model is built."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dqecir.errors import CheckpointError, reason_of
 
 _OWN_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize", "pad")
-"""Methods of transformers' image processors whose plain form :class:`Preprocessing` covers."""
+"""Methods of transformers' image processors that :class:`Preprocessing` can replace if they are unchanged."""
 
 
 def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport]:
-    """Read the dual encoder in ``folder``, its preprocessing and its tokenizer.
+    """Read the dual encoder in ``folder``, its preprocessing and its tokenizer; report every key.
 
     Raises :class:`CheckpointError` if the folder needs its own code, if a file is missing or damaged, or if
     the weights do not fit ``config.json``.
     """
     open_clip = is_open_clip(folder)
-    # open_clip's weights are read with open_clip's configuration, so code in the folder does not matter.
+    # For open_clip's weights only open_clip's configuration is read, so code in the folder is never run.
     refuse_own_code(folder, _OWN_CODE[1:] if open_clip else _OWN_CODE)
     architecture, state, prepared = dual_tensors(folder)
     try:
@@ -56,9 +56,9 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
 
 
 def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | None]:
-    """Read the architecture and the tensors of a dual encoder under published names.
+    """Read the architecture of a dual encoder, its tensors under published names, and its preprocessing.
 
-    For open_clip's checkpoints, also the preprocessing. Raises :class:`CheckpointError`.
+    The preprocessing is None for a folder of transformers. Raises :class:`CheckpointError`.
     """
     if is_open_clip(folder):
         return read_open_clip(folder)
@@ -71,7 +71,7 @@ def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | N
 
 
 def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
-    """Raise :class:`CheckpointError` if a file of ``folder`` refers to code of the checkpoint."""
+    """Raise :class:`CheckpointError` if a file in ``folder`` among ``names`` refers to code in the folder."""
     for name in names:
         named = (json_of(folder / name) or {}).get("auto_map")
         if named:
@@ -82,10 +82,11 @@ def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
 
 
 def preparation(folder: Path, image_size: int | None) -> Preprocessing:
-    """Return the preprocessing of a transformers encoder; ``image_size`` None: it reads any size.
+    """Return the preprocessing in a folder of transformers.
 
-    Raises :class:`CheckpointError` if ``preprocessor_config.json`` is missing, has settings that
-    :class:`Preprocessing` does not support, or makes another size than the tower's ``image_size``.
+    ``image_size`` is the size that the tower reads in pixels; None: any size. Raises :class:`CheckpointError`
+    if ``preprocessor_config.json`` is missing, has settings that :class:`Preprocessing` does not support, or
+    makes pictures of another size.
     """
     names = ("preprocessor_config.json", "processor_config.json")
     if not any((folder / name).exists() for name in names):
@@ -140,7 +141,7 @@ def _image_processor(folder: Path) -> Any:
 
     stated = json_of(folder / "preprocessor_config.json") or {}
     if str(stated.get("image_processor_type")).startswith("DINOv3ViT"):
-        # Its own class needs torchvision, and differs from ViT's by less than 1/255 of a pixel's range.
+        # The folder's own class needs torchvision; ViT's differs by less than 1/255 of a pixel's range.
         return ViTImageProcessorPil.from_pretrained(str(folder))
     return AutoImageProcessor.from_pretrained(str(folder), backend="pil")
 
@@ -151,7 +152,7 @@ def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float
 
 
 def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
-    """Return the tokenizer of a folder and its padding as fields of :class:`DualConfig`."""
+    """Return the tokenizer in a folder of transformers, and its padding as fields of :class:`DualConfig`."""
     if not _has_tokenizer(folder):
         raise CheckpointError(f"{folder} has no tokenizer (no tokenizer.json): copy it again")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # slow to import
@@ -159,7 +160,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
     try:
         read: Any = _slow_or_fast(AutoTokenizer, folder)
         if read is None or not read.is_fast:
-            # Its own class needs sentencepiece; tokenizer.json holds the same.
+            # The tokenizer's own class needs sentencepiece; tokenizer.json holds the same tokens.
             if not (folder / "tokenizer.json").exists():
                 raise CheckpointError(
                     f"{folder} has its tokenizer only as a sentencepiece model: name a revision that has a "
@@ -189,7 +190,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _open_clip_tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
-    """Return the tokenizer of a checkpoint of open_clip and its padding."""
+    """Return the tokenizer of an open_clip checkpoint, and its padding as fields of :class:`DualConfig`."""
     text = text_settings(folder)
     settings = dict(text.get("tokenizer_kwargs") or {})
     cleaning = settings.pop("clean", "whitespace")
@@ -212,7 +213,7 @@ def _open_clip_tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[Wo
 
 
 def _slow_or_fast(reader: Any, folder: Path) -> Any:
-    """Load the tokenizer by its own class; None if that needs a package that is not installed."""
+    """Load the tokenizer with its own class; None if that class needs a package that is not installed."""
     try:
         return reader.from_pretrained(str(folder))
     except ImportError:

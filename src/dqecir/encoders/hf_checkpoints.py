@@ -1,7 +1,7 @@
-"""Read BLIP-2 in the form of transformers (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
+"""Read BLIP-2 as transformers stores it (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
 
-It reads the classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). A setting of
-their forward pass that dqecir does not support raises an error, so that no result differs silently.
+It reads ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). A setting that dqecir does not
+support raises an error, so that no result differs silently.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _FIXED = (
     ("qformer_config", "hidden_act", ("gelu",)),
     ("qformer_config", "layer_norm_eps", (1e-12,)),
 )
-"""Settings for which :class:`Blip2` supports only one value."""
+"""(part, setting, supported values): settings of which :class:`Blip2` supports only these values."""
 
 
 def hf_config(folder: Path) -> dict[str, Any]:
-    """Read the ``config.json`` of a transformers folder; raises :class:`CheckpointError` if it is missing."""
+    """Read ``config.json`` in a folder of transformers; raises :class:`CheckpointError` if it is missing."""
     config = json_of(folder / "config.json")
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: name a folder that transformers wrote")
@@ -46,9 +46,9 @@ def hf_config(folder: Path) -> dict[str, Any]:
 
 
 def hf_tensors(folder: Path) -> State:
-    """Read all tensors of a transformers folder, from one file or several.
+    """Read all tensors in a folder of transformers, which may be in several files.
 
-    Raises :class:`CheckpointError`.
+    Raises :class:`CheckpointError` if a file is missing or damaged.
     """
     for name in _WEIGHTS:
         if (folder / name).exists():
@@ -67,7 +67,7 @@ def hf_tensors(folder: Path) -> State:
 
 
 def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Config:
-    """Return the :class:`Blip2` configuration of the weights ``state`` and their ``config``.
+    """Return the configuration of a :class:`Blip2` from the ``config.json`` and the weights ``state``.
 
     Raises :class:`CheckpointError` if the tower, the text part or the queries are not supported.
     """
@@ -146,7 +146,7 @@ def _side(value: int | list[int] | tuple[int, int]) -> int:
 
 
 def hf_state(state: Mapping[str, Tensor]) -> State:
-    """Rename a ``Blip2ForImageTextRetrieval`` state dict to the names of :class:`Blip2`."""
+    """Rename the tensors of a ``Blip2ForImageTextRetrieval`` to the names of :class:`Blip2`."""
     renamed = {}
     for key, value in state.items():
         if not _NOT_NEEDED.search(key):
@@ -156,10 +156,10 @@ def hf_state(state: Mapping[str, Tensor]) -> State:
 
 
 def load_hf(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
-    """Load the weights of a ``Blip2ForImageTextRetrieval`` into ``model``, whole or not at all.
+    """Load the weights of a ``Blip2ForImageTextRetrieval`` into ``model``, completely or not at all.
 
-    They have no temperature, so the model's is kept. Raises :class:`CheckpointError` with the report if a
-    tensor is missing, left over or of another shape.
+    They have no temperature, so the model keeps its own. Raises :class:`CheckpointError` that lists the keys
+    if a tensor is missing, left over or has another shape.
     """
     own = {"temperature": model.temperature.detach().clone()}
     report = load_strictly(model, hf_state(state) | own, _hf_name)
@@ -174,10 +174,10 @@ def _hf_name(key: str) -> str:
 
 
 def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
-    """Return the preprocessing of a transformers folder: both sides resized, then normalised.
+    """Return the preprocessing in a folder of transformers: pictures are resized to a square and normalised.
 
-    Default: BLIP-2's. Raises :class:`CheckpointError` for settings that :class:`Preprocessing` does not
-    support, and for another size than the tower's ``image_size``.
+    Settings that are missing are BLIP-2's. Raises :class:`CheckpointError` for settings that
+    :class:`Preprocessing` does not support, and for another size than ``image_size`` pixels.
     """
     said = json_of(folder / "preprocessor_config.json")
     if said is None:
@@ -210,7 +210,7 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
 
 
 def json_of(path: Path) -> dict[str, Any] | None:
-    """Read a map of settings; None if the file is missing, :class:`CheckpointError` if it is damaged."""
+    """Read a JSON object; None if the file is missing. Raises :class:`CheckpointError` if it is damaged."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

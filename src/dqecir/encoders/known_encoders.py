@@ -1,4 +1,4 @@
-"""The table of known encoders, and the origin of an encoder's weights."""
+"""The table of known encoders, and where the weights of an encoder come from."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from dqecir.encoders.licences import UNKNOWN_LICENCE, Origin, forbids_commercial
 from dqecir.settings import Strict, parse_settings
 
 Check = Literal["real weights", "tiny random", "golden", "shapes"]
-"""``real weights``: the published weights were run. ``tiny random``: equal to the published classes on small
-random configurations. ``golden``: equal to files that the published code wrote. ``shapes``: keys and shapes
-of the published size."""
+"""How an encoder was checked. ``real weights``: the published weights were run. ``tiny random``: small random
+models give the same results as the published classes. ``golden``: the results equal files that the published
+code wrote. ``shapes``: keys and shapes are those of the published size."""
 
 _FILE = "known_encoders.yaml"
 
 
 class KnownKind(Strict):
-    """A kind of encoders."""
+    """A kind of encoders: what it is, and its capabilities."""
 
     what: str
     provides: tuple[str, ...]
 
 
 class KnownEncoder(Strict):
-    """A supported encoder."""
+    """An encoder in the table."""
 
     name: str
-    """OWNER/NAME of the hub, the name of a package, or the name of the shipped model."""
+    """OWNER/NAME on the hub, the name of a package, or the name of the shipped model."""
     kind: str
     source: Literal["hub", "package", "dqecir"]
     licence: str
     parameters: int = Field(gt=0)
     checked: tuple[Check, ...] = Field(min_length=1)
     measured: bool = False
-    """Whether retrieval with its real weights was measured."""
+    """Whether the quality of retrieval with its real weights was measured."""
 
     @property
     def how_checked(self) -> str:
-        """A description of how it was checked."""
+        """A sentence about how it was checked."""
         checks = ["shapes only"] if self.checked == ("shapes",) else list(self.checked)
         return ", ".join(checks if self.measured else [*checks, "real weights not measured"])
 
@@ -54,7 +54,7 @@ class KnownEncoder(Strict):
 
 
 class KnownEncoders(Strict):
-    """All kinds, and all encoders of them."""
+    """The table: all kinds, and all encoders."""
 
     kinds: dict[str, KnownKind]
     encoders: tuple[KnownEncoder, ...]
@@ -69,7 +69,7 @@ class KnownEncoders(Strict):
         return self
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return an object for each encoder, with the capabilities of its kind."""
+        """Return one object for each encoder, with the capabilities of its kind."""
         return [
             {
                 **encoder.model_dump(mode="json"),
@@ -82,15 +82,15 @@ class KnownEncoders(Strict):
 
 @cache
 def known_encoders() -> KnownEncoders:
-    """Return the package's table."""
+    """Return the table that is shipped with the package."""
     text = (resources.files("dqecir") / "assets" / _FILE).read_text(encoding="utf-8")
     return parse_settings(yaml.safe_load(text), KnownEncoders, _FILE)
 
 
 def origin_of(name: str, place: Path) -> Origin:
-    """Return the origin of weights; ``name`` identifies them, ``place`` is their folder.
+    """Return source and licence of weights; ``name`` finds them again, ``place`` is their folder.
 
-    The licence is that of their README, else that of the table of known encoders.
+    The licence is that in their README, else that in the table of known encoders.
     """
     licence = licence_in(place)
     if licence == UNKNOWN_LICENCE:

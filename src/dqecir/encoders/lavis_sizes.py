@@ -1,4 +1,4 @@
-"""Read the sizes of a LAVIS ``blip2_qformer`` checkpoint, or of a separate tower file, from its tensors."""
+"""Find the sizes of a LAVIS ``blip2_qformer`` checkpoint, or of a file with a tower, in its tensors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PLAIN_TOWER = re.compile(
     r"(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|class_embedding|positional_embedding|conv1\.weight|"
     r"ln_pre\.(weight|bias)|(transformer\.res)?blocks\.(?P<block>\d+)\..+)"
 )
-"""Tensors that BLIP-2 uses of a separate tower file."""
+"""Names of the tensors that BLIP-2 needs from a file with a tower."""
 
 
 def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tower of a LAVIS checkpoint or tower file, with names that begin with ``visual_encoder.``.
+    """Return the tower in a LAVIS checkpoint or tower file, with names that begin with ``visual_encoder.``.
 
-    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have no prefix, and may have a last block and heads that
-    BLIP-2 does not use. Empty if ``state`` holds no tower.
+    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have names without a prefix, and may have a last block and heads
+    that BLIP-2 does not use. The result is empty if there is no tower.
     """
     inside = {key: value for key, value in state.items() if key.startswith(_TOWER)}
     patches = state.get("patch_embed.proj.weight", state.get("conv1.weight"))
@@ -46,11 +46,11 @@ def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def lavis_sizes(
     state: Mapping[str, Tensor], heads: int | None = None, tower_heads: int | None = None
 ) -> Blip2Config:
-    """Return the :class:`Blip2` configuration of a state dict with LAVIS' names.
+    """Return the configuration of a :class:`Blip2` for a state dict with LAVIS' names.
 
-    ``heads`` and ``tower_heads`` are numbers of attention heads, which cannot be read from tensors. Default:
-    those of BERT and CLIP (64 numbers a head) and EVA ViT-g (16 heads). Raises :class:`CheckpointError` if
-    the Q-Former or the tower is missing.
+    ``heads`` and ``tower_heads`` are the numbers of attention heads, which cannot be seen in the tensors.
+    Default: those of BERT and CLIP (64 numbers for each head) and of EVA ViT-g (16 heads). Raises
+    :class:`CheckpointError` if the Q-Former or the tower is missing.
     """
     required(state, "query_tokens", "it contains no Q-Former of BLIP-2")
     required(state, "ln_vision.weight", "it contains no ln_vision")
@@ -94,9 +94,10 @@ def lavis_sizes(
 
 
 def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
-    """Return the tower's configuration in a state dict with LAVIS' names; raises :class:`CheckpointError`.
+    """Return the configuration of the tower in a state dict with LAVIS' names.
 
-    ``heads`` as ``tower_heads`` of :func:`lavis_sizes`.
+    ``heads`` is the number of attention heads, as in :func:`lavis_sizes`. Raises :class:`CheckpointError` if
+    there is no tower.
     """
     prefix = _TOWER
     if f"{prefix}patch_embed.proj.weight" in state:

@@ -1,4 +1,4 @@
-"""The origin of published weights, and the licence in the front matter of their README."""
+"""Where published weights come from, and the licence in the front matter of their README."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dqecir.settings import Strict
 
 UNKNOWN_LICENCE = "unknown: look it up"
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research|amlr)([^a-z]|$)", re.IGNORECASE)
-"""``amlr`` is Apple's licence for research alone."""
+"""Names of licences that forbid commercial use; ``amlr`` is Apple's licence for research only."""
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
 
 
 class Origin(Strict):
-    """The origin and the licence of an encoder's weights."""
+    """Source and licence of an encoder's weights."""
 
     source: str = ""
     """A name that finds the same weights again: OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
@@ -39,9 +39,9 @@ def forbids_commercial_use(licence: str) -> bool:
 
 
 def licence_in(folder: Path) -> str:
-    """Return the licence that the README of ``folder`` states, or :data:`UNKNOWN_LICENCE`.
+    """Return the licence in the README of ``folder``, or :data:`UNKNOWN_LICENCE`.
 
-    For ``other``, it is the ``license_name``.
+    If it is ``other``, the ``license_name`` is returned.
     """
     try:
         found = _FRONT_MATTER.match((folder / "README.md").read_text(encoding="utf-8"))

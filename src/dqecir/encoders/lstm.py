@@ -9,7 +9,7 @@ from dqecir.encoders.encoder import TextBatch
 
 
 class LstmTextEncoder(nn.Module):
-    """Word embeddings, one LSTM layer, its output at the last true word, dropout, a linear layer.
+    """Word embeddings, one LSTM layer, its output at the last word, dropout, a linear layer.
 
     Source: the published codes of TIRG (arXiv 1812.07119) and CoSMo (CVPR 2021).
     """
@@ -22,7 +22,7 @@ class LstmTextEncoder(nn.Module):
         self.output = nn.Linear(hidden_size, size)
 
     def forward(self, text: TextBatch) -> Tensor:
-        """Turn texts into raw features [B, D]."""
+        """Return features [B, D] of texts, not normalised."""
         states, _ = self.lstm(self.embedding(text.ids))
         last = text.mask.sum(dim=1) - 1
         features: Tensor = self.output(self.dropout(states[torch.arange(len(last)), last]))

@@ -1,7 +1,7 @@
-"""Build dual encoders from open_clip's own classes, for architectures that transformers lacks.
+"""Build dual encoders with open_clip's own classes, for architectures that transformers does not have.
 
-MobileCLIP 2 is one of them. open_clip is the extra ``openclip``. Its classes are built with random weights,
-so that it downloads nothing.
+MobileCLIP 2 is one of them. open_clip is installed with the extra ``openclip``. Its classes are built with
+random weights, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from dqecir.errors import CheckpointError, reason_of
 
 
 def describes_open_clip(architecture: Mapping[str, Any]) -> bool:
-    """Return whether an architecture is the ``model_cfg`` of open_clip, not a ``config.json``."""
+    """Return whether ``architecture`` is a ``model_cfg`` of open_clip, and not a ``config.json``."""
     return "embed_dim" in architecture and "model_type" not in architecture
 
 
 class OpenClipTower(nn.Module):
     """An image model of open_clip.
 
-    A model of timm gives tokens, from which its vector is pooled; another one gives only its vector, as the
-    one token.
+    A model of timm returns tokens, from which its vector is pooled; any other returns only its vector, as one
+    token.
     """
 
     def __init__(self, visual: Any, side: int) -> None:
-        """Wrap ``visual``, which reads squares of ``side`` pixels."""
+        """Take ``visual``, an image model that reads squares of ``side`` pixels."""
         super().__init__()
         self.visual = visual.eval()
         trunk = getattr(visual, "trunk", None)
         self.is_split = trunk is not None and getattr(trunk, "output_fmt", "NCHW") == "NCHW"
         self.map_side = 0
-        """Side of the map of tokens; 0: the tokens are no map."""
+        """Side of the map that the tokens form; 0 if they form none."""
         with torch.no_grad():
             pixels = torch.zeros(1, 3, side, side)
             if self.is_split:
@@ -52,7 +52,7 @@ class OpenClipTower(nn.Module):
         self.token_count, self.token_width = tokens.shape[1:]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into tokens [B, M, W]."""
+        """Return tokens [B, M, W] of normalised pixels [B, 3, S, S]."""
         if not self.is_split:
             vectors: Tensor = self.visual(pixels)
             return vectors[:, None]
@@ -71,9 +71,9 @@ class OpenClipTower(nn.Module):
 
 
 class OpenClipText(nn.Module):
-    """A text model of open_clip with the interface of a model of transformers.
+    """A text model of open_clip with the interface of transformers.
 
-    Texts are padded to one length, as in its training; which tokens count is open_clip's own choice.
+    Texts are padded to one length, as in its training; open_clip itself finds out which tokens count.
     """
 
     def __init__(self, text: Any) -> None:
@@ -81,11 +81,11 @@ class OpenClipText(nn.Module):
         self.text = text
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None) -> SimpleNamespace:
-        """Encode ids [B, L] as vectors [B, D], the field ``pooler_output``."""
+        """Return the vectors [B, D] of token ids [B, L], in the field ``pooler_output``."""
         return SimpleNamespace(pooler_output=self.text(input_ids))
 
     def text_model(self, input_ids: Tensor, attention_mask: Tensor | None) -> SimpleNamespace:
-        """Encode ids [B, L] as states [B, L, H], the field ``last_hidden_state``."""
+        """Return the states [B, L, H] of token ids [B, L], in the field ``last_hidden_state``."""
         found = self.text.forward_intermediates(
             input_ids, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
         )
@@ -93,10 +93,10 @@ class OpenClipText(nn.Module):
 
 
 class OpenClipParts:
-    """The parts of an open_clip model, with random weights."""
+    """Image model and text model of open_clip, with random weights."""
 
     def __init__(self, architecture: Mapping[str, Any]) -> None:
-        """Build what ``architecture``, a ``model_cfg``, describes; raises :class:`CheckpointError`."""
+        """Build the model of a ``model_cfg``; raises :class:`CheckpointError` if that is not possible."""
         model = _built(architecture)
         side = image_side(architecture)
         try:
@@ -119,7 +119,10 @@ class OpenClipParts:
 
 
 def image_side(architecture: Mapping[str, Any]) -> int:
-    """Return the side of the squares that a ``model_cfg`` reads, in pixels; raises :class:`ValueError`."""
+    """Return the side in pixels of the squares that a ``model_cfg`` reads.
+
+    Raises ``ValueError`` otherwise.
+    """
     size = architecture["vision_cfg"].get("image_size", 224)
     sides = {int(one) for one in (size if isinstance(size, list) else [size])}
     if len(sides) != 1:
@@ -128,7 +131,7 @@ def image_side(architecture: Mapping[str, Any]) -> int:
 
 
 def own_tokenizer(architecture: Mapping[str, Any]) -> WordPieces:
-    """Return the tokenizer that open_clip itself contains; raises :class:`CheckpointError`."""
+    """Return the tokenizer that the package open_clip contains; raises :class:`CheckpointError`."""
     from transformers import CLIPTokenizer  # slow to import
 
     known = _library(architecture).tokenizer.SimpleTokenizer()
@@ -143,7 +146,7 @@ def own_tokenizer(architecture: Mapping[str, Any]) -> WordPieces:
 
 
 def _built(architecture: Mapping[str, Any]) -> Any:
-    """Build the model that a ``model_cfg`` describes, with random weights."""
+    """Return the open_clip model of a ``model_cfg``, with random weights."""
     try:
         vision, text = dict(architecture["vision_cfg"]), dict(architecture["text_cfg"])
         name, reader = vision.get("timm_model_name"), text.get("hf_model_name")
@@ -156,7 +159,7 @@ def _built(architecture: Mapping[str, Any]) -> Any:
         if name:
             from timm import is_model
 
-            # timm reads names that contain a colon as places to download from.
+            # timm would download a model whose name contains a colon.
             if not is_model(name):
                 raise CheckpointError(f"timm has no model {name}: pip install -U timm")
             vision["timm_model_pretrained"] = False
@@ -175,9 +178,9 @@ def _no_model(error: Exception) -> CheckpointError:
 
 
 def _library(architecture: Mapping[str, Any]) -> Any:
-    """Import open_clip for an architecture.
+    """Import open_clip.
 
-    Raises :class:`CheckpointError` if the extra is absent or its torchvision does not load.
+    Raises :class:`CheckpointError` if the extra is not installed, or if its torchvision cannot be loaded.
     """
     if find_spec("open_clip") is None:
         tower = architecture["vision_cfg"].get("timm_model_name") or "settings of its own"

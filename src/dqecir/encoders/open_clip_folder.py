@@ -1,7 +1,7 @@
-"""Read open_clip checkpoints.
+"""Read checkpoints of open_clip.
 
-For a CLIP with a ViT and for SigLIP, tensors are renamed to those of transformers' classes, and open_clip
-itself is not needed.
+For a CLIP with a ViT, and for SigLIP, the tensors are renamed to those of transformers' classes, so that
+open_clip itself is not needed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytor
 _HEAD = 64
 """Default width of an attention head."""
 _HEADS = {1152: 16}
-"""Width -> number of heads in timm, for widths that are not a multiple of it."""
+"""Width of a timm model -> its number of attention heads, where ``_HEAD`` does not apply."""
 
 _TANH = re.compile(r"so400m_patch16|giantopt|base_patch32_siglip_256|large_patch16_siglip_512")
-"""Parts of the names of timm's SigLIP towers that use the approximate activation."""
+"""Parts of the names of timm's SigLIP towers that use the tanh approximation of GELU."""
 
 CLEANING: dict[str, list[normalizers.Normalizer]] = {
     "whitespace": [],
@@ -43,13 +43,13 @@ CLEANING: dict[str, list[normalizers.Normalizer]] = {
         normalizers.Strip(),
     ],
 }
-"""What open_clip does with a text before it is cut into tokens, by the name of the setting."""
+"""Name of the setting -> what open_clip does with a text before it is split into tokens."""
 
 _CLIP_SIZES = {
     *("image_size", "patch_size", "patch_dropout", "width", "head_width", "heads", "layers", "mlp_ratio"),
     *("context_length", "vocab_size", "hf_tokenizer_name", "tokenizer_kwargs"),
 }
-"""Settings of both parts of a CLIP that transformers has too, or that only training uses."""
+"""Settings of both parts of a CLIP that transformers has too, or that matter only in training."""
 
 _CLIP_NAMES = (
     (r"^visual\.class_embedding$", r"vision_model.embeddings.class_embedding"),
@@ -85,11 +85,11 @@ _BLOCK_NAMES = (
     (r"\.attn\.(out_)?proj\.", r".self_attn.out_proj."),
 )
 _FUSED = re.compile(r"^(?P<block>.*)\.attn\.(in_proj_|qkv\.)(?P<kind>weight|bias)$")
-"""Query, key and value of a block in one matrix."""
+"""Names of tensors that hold the weights of query, key and value in one matrix."""
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Return whether only open_clip can read a folder, and no class of transformers."""
+    """Return whether a folder is a checkpoint of open_clip that no class of transformers can read."""
     if not (folder / CONFIG).exists():
         return False
     config = json_of(folder / "config.json") or {}
@@ -97,22 +97,22 @@ def is_open_clip(folder: Path) -> bool:
 
 
 def text_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the settings of the text part in a checkpoint that :func:`read_open_clip` has read."""
+    """Return the settings of the text part of a checkpoint that :func:`read_open_clip` has read."""
     settings: Mapping[str, Any] = (json_of(folder / CONFIG) or {})["model_cfg"]["text_cfg"]
     return settings
 
 
 def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
-    """Read a checkpoint: the architecture, the tensors under published names, and the preprocessing.
+    """Read a checkpoint: its architecture, its tensors under published names, and its preprocessing.
 
-    Where transformers has the architecture, architecture and tensors are in its form, else in open_clip's.
-    Raises :class:`CheckpointError` for missing files.
+    If transformers has the architecture, both are in transformers' form, else in open_clip's. Raises
+    :class:`CheckpointError` if a file is missing or does not fit.
     """
     said = json_of(folder / CONFIG) or {}
     path = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
     if path is None:
         raise CheckpointError(f"{folder} has no {_WEIGHTS[0]}: copy it again")
-    # Models with a separate text part prefix the keys of the text with its name.
+    # In models with a separate text part, the names of its tensors begin with the name of the part.
     state = {key.removeprefix("text."): value for key, value in read_published(path).items()}
     try:
         model, prepares = said["model_cfg"], said.get("preprocess_cfg", {})
@@ -142,7 +142,7 @@ def _is_siglip(model: Mapping[str, Any], state: State) -> bool:
 
 
 def _is_clip(model: Mapping[str, Any], state: State) -> bool:
-    """Return whether a model is a CLIP with a plain ViT, without a setting that transformers lacks."""
+    """Return whether a model is a CLIP with a plain ViT, and only has settings that transformers has too."""
     settings = {*_settings(model["vision_cfg"]), *_settings(model["text_cfg"])}
     return settings <= {("pool_type", "tok"), ("pool_type", "argmax")} and {
         "visual.class_embedding",
@@ -156,7 +156,7 @@ def _settings(part: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _open_clip_name(key: str) -> str:
-    """Return a tensor's name in open_clip's class with a separate text part."""
+    """Return the name that a tensor has in open_clip's class with a separate text part."""
     return key if key.startswith(("visual.", "logit_")) else f"text.{key}"
 
 
@@ -221,7 +221,7 @@ def _text(text: Mapping[str, Any], state: State) -> dict[str, Any]:
 
 
 def _renamed(state: State, names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    """Rename the tensors of open_clip to the names of transformers."""
+    """Rename tensors of open_clip to the names of transformers, by (regular expression, replacement)."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         if key.startswith("visual.trunk.attn_pool.q"):

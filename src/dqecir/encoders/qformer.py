@@ -1,8 +1,7 @@
-"""The Q-Former of BLIP-2: a BERT whose queries also read an image.
+"""The Q-Former of BLIP-2: a BERT in which query tokens also attend to an image.
 
-Modules are named as in transformers, so that state dicts fit both. It is not transformers' own class, because
-importing that takes longer than a search. Source: LAVIS ``blip2_qformer``
-(arXiv 2301.12597).
+Modules are named as in transformers, so that its state dicts fit. transformers' own class is not used,
+because importing it takes longer than a search. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Attention = Literal["sdpa", "eager"]
-"""Attention by torch's fused kernels, or step by step, which trains faster on a CPU."""
+"""How attention is computed: with torch's fused kernels, or step by step, which trains faster on a CPU."""
 
 _INITIAL = 0.02
 """Standard deviation of initial weights, as in BERT."""
@@ -32,13 +31,13 @@ class QFormerSizes:
     inner_width: int
     image_width: int
     cross_every: int
-    """Every layer whose number, from 0, is a multiple of this attends to the image."""
+    """Layers whose number, counted from 0, is a multiple of this attend to the image."""
     dropout: float
     attention: Attention
 
 
 class WordEmbeddings(nn.Module):
-    """Embeddings of word pieces and of their positions."""
+    """Embeddings of tokens and of their positions."""
 
     def __init__(self, pieces: int, positions: int, width: int) -> None:
         super().__init__()
@@ -48,16 +47,21 @@ class WordEmbeddings(nn.Module):
             nn.init.normal_(table.weight, std=_INITIAL)
 
     def forward(self, ids: Tensor, queries: Tensor | None = None) -> Tensor:
-        """Embed ids [B, L] as [B, L, H], after ``queries`` [B, n_q, H], if given."""
+        """Return embeddings [B, L, H] of token ids [B, L].
+
+        With ``queries`` [B, n_q, H], these come before them.
+        """
         words: Tensor = self.word_embeddings(ids.to(self.word_embeddings.weight.device))
         words = words + self.position_embeddings.weight[: ids.shape[1]]
         return words if queries is None else torch.cat([queries.to(words.dtype), words], dim=1)
 
 
 class QFormer(nn.Module):
-    """A BERT with cross-attention; its first slots are queries, which read image tokens, the rest are words.
+    """A BERT with cross-attention.
 
-    Queries and words attend to each other and have separate feed-forward layers.
+    The first slots are queries, which attend to image tokens, the others words.
+
+    Queries and words attend to each other, and have separate feed-forward layers.
     """
 
     def __init__(self, sizes: QFormerSizes) -> None:
@@ -74,9 +78,10 @@ class QFormer(nn.Module):
     def forward(
         self, slots: Tensor, queries: int, mask: Tensor | None = None, image: Tensor | None = None
     ) -> Tensor:
-        """Turn embedded slots [B, S, H], of which the first ``queries`` are queries, into states [B, S, H].
+        """Return states [B, S, H] of embedded slots [B, S, H], of which the first ``queries`` are queries.
 
-        ``mask`` [B, S] is 0 at padding. ``image`` [B, M, W] is required for queries.
+        ``mask`` [B, S] is 0 for padding; None: no padding. ``image`` [B, M, W] is needed if there are
+        queries.
         """
         dtype = self.layernorm.weight.dtype
         states: Tensor = self.dropout(self.layernorm(slots.to(dtype)))
@@ -117,7 +122,7 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention of states to a source (other states or themselves), added to the states."""
+    """Attention of states to themselves or to other states, added to the states and normalised."""
 
     def __init__(self, sizes: QFormerSizes, source_width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tokenise texts into word pieces, published ones or those trained here.
+"""Split texts into word pieces, with a published tokenizer or one trained here.
 
 The files are those of transformers, which is not used here because it is slow to import.
 """
@@ -26,7 +26,7 @@ from dqecir.errors import CheckpointError
 from dqecir.io.files import write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
-"""In the order of their ids; ``[DEC]`` is BLIP-2's start token."""
+"""Special tokens in the order of their ids; ``[DEC]`` is BLIP-2's start token."""
 
 _FILE, _SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
 _SETTINGS: Mapping[str, Any] = {
@@ -39,49 +39,50 @@ _SETTINGS: Mapping[str, Any] = {
     "sep_token": "[SEP]",
     "unk_token": "[UNK]",
 }
-"""Settings for transformers of word pieces that are trained here."""
+"""Settings that transformers needs to read a tokenizer that was trained here."""
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A word that is one token in any text, which textual inversion replaces by a vector."""
+    """A word that is one token in every text; textual inversion replaces it by a vector."""
 
     text: str
     id: int
 
 
 class TextTokenizer(Protocol):
-    """The interface of a tokenizer; its results include the special tokens around a text."""
+    """The interface of a tokenizer; its results contain the special tokens around a text."""
 
     unknown_id: int
-    """The token for unknown words."""
+    """Id of the token for unknown words."""
     special_ids: list[int]
-    """Tokens that are not words of a text."""
+    """Ids of the tokens that are not words of a text."""
     placeholder: Placeholder | None
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
-        """Tokenise texts, each to at most ``max_length`` tokens."""
+        """Tokenise texts; each is cut to at most ``max_length`` tokens."""
 
     def __len__(self) -> int: ...
 
     def ids(self, words: str) -> list[int]:
-        """Return the tokens of words, without special ones."""
+        """Return the ids of the tokens of ``words``, without special tokens."""
 
     def vocabulary(self) -> dict[str, int]:
-        """Return every token with its id."""
+        """Return token -> id for all tokens."""
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the files from which the same tokenizer can be read."""
 
 
 PLACEHOLDERS = ("[MASK]", "<mask>", "$", "*", "thing")
-"""Candidates for the placeholder of an image in a text: a mask token, else a rare word."""
+"""Candidates for the placeholder of an image: a mask token, else a rare word; the first known one is
+taken."""
 
 
 class WordPieces:
     """A word-piece tokenizer.
 
-    ``settings`` are those of transformers, which are stored unchanged and not used.
+    ``settings`` are those of transformers; they are stored unchanged and not used here.
     """
 
     def __init__(self, pieces: Tokenizer, settings: Mapping[str, Any]) -> None:
@@ -98,7 +99,10 @@ class WordPieces:
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> WordPieces:
-        """Read what :meth:`save_pretrained` or transformers wrote; raises :class:`CheckpointError`."""
+        """Read a tokenizer that :meth:`save_pretrained` or transformers wrote.
+
+        Raises :class:`CheckpointError`.
+        """
         parts: list[Any] = []
         for name, read in ((_SETTINGS_FILE, _settings_from), (_FILE, Tokenizer.from_str)):
             try:
@@ -113,7 +117,7 @@ class WordPieces:
         return cls(pieces, settings)
 
     def after(self, steps: Sequence[normalizers.Normalizer]) -> WordPieces:
-        """Return the same word pieces for texts that go through ``steps`` first."""
+        """Return this tokenizer for texts that are first changed by ``steps``."""
         if not steps:
             return self
         own = self.pieces.normalizer
@@ -121,8 +125,8 @@ class WordPieces:
         return WordPieces(self.pieces, self.settings)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the two files that transformers writes."""
-        # The maximum length of texts is not a setting of the tokenizer.
+        """Write the two files of a tokenizer, as transformers does."""
+        # Remove the maximum length of texts, which is not a setting of this tokenizer.
         write_json(folder / _FILE, json.loads(self.pieces.to_str()) | {"truncation": None})
         write_json(folder / _SETTINGS_FILE, dict(self.settings))
 
@@ -131,22 +135,22 @@ class WordPieces:
         return self.pieces.get_vocab_size()
 
     def vocabulary(self) -> dict[str, int]:
-        """Return every word piece with its id."""
+        """Return word piece -> id for all word pieces."""
         return self.pieces.get_vocab()
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
-        """Tokenise texts, each to at most ``max_length`` pieces including [CLS] and [SEP]."""
+        """Tokenise texts; each is cut to at most ``max_length`` pieces with [CLS] and [SEP]."""
         cut = self.pieces.truncation
         if cut is None or cut["max_length"] != max_length:
             self.pieces.enable_truncation(max_length)
         return self.pieces.encode_batch(list(texts))
 
     def ids(self, words: str) -> list[int]:
-        """Return the ids of the pieces of words, without special tokens."""
+        """Return the ids of the pieces of ``words``, without special tokens."""
         return self.pieces.encode(words, add_special_tokens=False).ids
 
     def _as_placeholder(self, word: str) -> Placeholder | None:
-        """Return ``word`` as a placeholder if it is one known token, the same at any place of a text.
+        """Return ``word`` as a placeholder if it is one known token, the same everywhere in a text.
 
         Else None.
         """
@@ -162,18 +166,18 @@ class WordPieces:
         return Placeholder(word, ids[0]) if usable else None
 
     def id_of(self, token: str) -> int | None:
-        """Return the id of a piece, such as ``[MASK]``; None if it is unknown."""
+        """Return the id of a piece such as ``[MASK]``; None if there is no such piece."""
         return self.pieces.token_to_id(token)
 
 
 def train_word_pieces(corpus: Iterable[str], size: int) -> WordPieces:
-    """Train an uncased word-piece tokenizer of at most ``size`` entries on ``corpus``."""
+    """Train an uncased word-piece tokenizer with at most ``size`` pieces on the texts of ``corpus``."""
     texts = list(corpus)
     learner = _untrained({})
     assert learner.normalizer is not None
     letters = sorted({letter for text in texts for letter in learner.normalizer.normalize_str(text)})
-    # The trainer numbers pieces in the order of a hash, and joins equally frequent pairs in the order of
-    # these numbers. With given numbers, the same corpus always gives the same pieces.
+    # The trainer numbers pieces in the order of a hash, and joins equally frequent pairs in that order.
+    # With numbers given by us, the same corpus always gives the same pieces.
     given = [
         *SPECIAL_TOKENS,
         *(form for letter in letters for form in (letter, f"##{letter}") if letter > " "),

@@ -1,4 +1,4 @@
-"""An image tower as an encoder: image tokens only, without embeddings."""
+"""An image tower as an encoder: it gives image tokens, but no embeddings of images or texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dqecir.encoders.towers import TowerConfig, build_tower
 
 @register_encoder("tower")
 class Tower(Encoder):
-    """A frozen image tower. Attribute heads read its tokens."""
+    """A frozen image tower; attribute heads and some methods use its tokens."""
 
     config_type = TowerConfig
     provides = frozenset({"tokens"})

@@ -1,4 +1,4 @@
-"""Read published vision models from a transformers folder, with all checks before a model is built."""
+"""Read published vision models from a folder; everything is checked before a model is built."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PublishedTower:
 
 
 def read_tower(folder: Path) -> PublishedTower:
-    """Read the vision model in ``folder``; of a dual encoder its image half.
+    """Read the vision model in ``folder``, or the image half of a dual encoder.
 
     Raises :class:`CheckpointError` if the folder needs its own code, if a file is missing or damaged, or if
     the weights do not fit ``config.json``.

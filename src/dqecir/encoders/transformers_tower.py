@@ -23,16 +23,16 @@ VISION_MODELS = (
     "siglip_vision_model",
     "chinese_clip_vision_model",
 )
-"""The supported ``model_type`` of vision models; of dual encoders, the image half is supported too."""
+"""Supported values of ``model_type``; for dual encoders, the image half is used."""
 
 _IMAGE_HALF = "vision_model."
 
 
 def vision_tower(architecture: Mapping[str, Any]) -> VisionTower:
-    """Build the tower that a ``config.json`` of transformers describes, with random weights.
+    """Return the tower of a ``config.json`` of transformers, with random weights.
 
-    Its tokens are class and register tokens, then patches row by row. Raises :class:`CheckpointError` for
-    an unsupported kind and for impossible sizes.
+    Its tokens are class and register tokens, then patches row by row. Raises :class:`CheckpointError` for an
+    unsupported kind, and for impossible sizes.
     """
     kind, config = _class_and_config(architecture)
     try:
@@ -53,9 +53,9 @@ def _token_shape(architecture: str, side: int) -> tuple[int, int]:
 
 
 def token_shape(architecture: Mapping[str, Any], side: int) -> tuple[int, int]:
-    """Return the tokens (M, W) that the tower of a ``config.json`` gives for an image of ``side`` pixels.
+    """Return number and width (M, W) of the image tokens for pictures of ``side`` pixels.
 
-    Raises :class:`CheckpointError` if it cannot read such an image.
+    Raises :class:`CheckpointError` if the tower cannot read such pictures.
     """
     return _token_shape(json.dumps(architecture, sort_keys=True), side)
 
@@ -71,16 +71,16 @@ def patch_size(architecture: Mapping[str, Any]) -> int:
 
 
 def image_size(architecture: Mapping[str, Any]) -> int | None:
-    """Return the side of the tower's images in pixels; None if it reads any size."""
+    """Return the side in pixels of the pictures that the tower reads; None if it reads any size."""
     config = _class_and_config(architecture)[1]
     return None if config.model_type.startswith("dino") else int(config.image_size)
 
 
 def loaded_state(architecture: Mapping[str, Any], state: State) -> State:
-    """Return the weights ``state`` of a published model under the names of :class:`VisionTower`.
+    """Return published weights under the names of :class:`VisionTower`.
 
     transformers renames the keys of its older versions. Raises :class:`CheckpointError` if a tensor of the
-    vision model is missing, left over or of another shape.
+    vision model is missing, left over or has another shape.
     """
     kind, config = _class_and_config(architecture)
     half = {
@@ -115,7 +115,7 @@ def _name_of(key: str | tuple[Any, ...]) -> str:
 
 
 def _class_and_config(architecture: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the vision model's class, and its configuration."""
+    """Return the class of transformers for a vision model, and its configuration object."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel  # slow to import
 
     kind = architecture.get("model_type")
@@ -146,7 +146,7 @@ def _misdescribed(architecture: Mapping[str, Any], error: Exception) -> Checkpoi
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from printing its own report and progress."""
+    """Keep transformers from printing its own report and progress during the ``with`` block."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,8 +1,8 @@
-"""Stores of image tokens: computed once by the frozen tower, kept on disk, gathered by integer id.
+"""Stores of image tokens: computed once by the frozen tower, kept on disk, read by the image's number.
 
 Tokens are stored before ``ln_vision``, which is trained. A store belongs to one tower, one preprocessing and
-one number of views, and raises an error for any other. Images are identified by the hash of the file's
-bytes, so only a replaced image is encoded again.
+one number of views; any other raises an error. An image is identified by the hash of its file's bytes, so
+that only images that were replaced are encoded again.
 """
 
 from dqecir.encoders.store.tokens import JoinedStore, ReadAhead, Store, TokenStore

@@ -1,7 +1,7 @@
-"""Turn pictures into tokens: several threads decode, the tower encodes, one thread writes.
+"""Turn pictures into image tokens: several threads decode, the tower encodes, one thread writes.
 
-The tower gets a batch as soon as it has finished the previous one: meanwhile the next pixels are decoded and
-the last tokens are written.
+All three work at the same time: while the tower encodes a batch, the next one is decoded and the last one is
+written.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dqecir.encoders.store.precision import PRECISIONS
 from dqecir.errors import DataError, ImageError
 
 BATCH = 64
-"""Pictures in a batch of the tower, including views."""
+"""Number of pictures, counting each view, that the tower encodes at a time."""
 AHEAD = 2
-"""Batches that are decoded in advance."""
+"""Number of batches that are decoded in advance."""
 WORKERS = min(16, os.cpu_count() or 4)
 
 Tower = Callable[[Tensor], Tensor]
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex; raises :class:`ImageError` if it cannot be read."""
-    # Reading a pipe may never end.
+    """Return the SHA-256 of a file's bytes, as hex; raises :class:`ImageError` if it cannot be read."""
+    # Do not open anything but a file: reading a pipe may never end.
     if not path.is_file():
         raise ImageError(str(path), "there is no such file")
     try:
@@ -46,7 +46,7 @@ def content_hash(path: Path) -> str:
 
 
 def content_hashes(paths: Sequence[Path]) -> list[str]:
-    """Return the :func:`content_hash` of every file, in order; raises :class:`ImageError`."""
+    """Return the :func:`content_hash` of each file, in order; raises :class:`ImageError`."""
     hashes = []
     for found in usable_hashes(paths):
         if isinstance(found, ImageError):
@@ -75,11 +75,11 @@ def encode_missing(
     preprocessing: Preprocessing,
     refused: dict[str, str] | None = None,
 ) -> Iterator[Path]:
-    """Encode ``images`` (content hash -> file) and add them; yield every file once its tokens are stored.
+    """Encode ``images`` (content hash -> file) and store their tokens; yield each file when that is done.
 
-    A picture that cannot be used is left out and recorded in ``refused``, content hash -> reason. Raises
-    :class:`DataError` for such a picture without ``refused``, and if tokens cannot be stored; tokens
-    before it are stored.
+    A picture that cannot be used is left out and added to ``refused`` (content hash -> reason); if
+    ``refused`` is None, it raises :class:`DataError`. Raises :class:`DataError` if tokens cannot be stored;
+    tokens that were stored before stay.
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:
@@ -97,7 +97,7 @@ def encode_missing(
         appender.append(names, fields, errors)
 
     waiting: tuple[Sequence[str], Future[None]] | None = None
-    # Leaving the block waits for the current write, also after an error.
+    # The end of the block waits for the current write, even after an error.
     with ThreadPoolExecutor(1) as writer:
         for names, pixels in _decoded(list(images.items()), preprocessing, appender.identity.views, refused):
             # On a GPU, only the writing thread waits for the tokens.
@@ -117,7 +117,7 @@ def _decoded(
     views: int,
     refused: dict[str, str] | None,
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield hashes and pixels [b, V, 3, S, S] of images in batches; prepare ``AHEAD`` batches in advance."""
+    """Yield hashes and normalised pixels [b, V, 3, S, S] of b images at a time, with V views each."""
 
     def read(image: tuple[str, Path]) -> Tensor | ImageError:
         try:
@@ -150,7 +150,7 @@ def _decoded(
 
 
 def _views(name: str, path: Path, preprocessing: Preprocessing, views: int) -> Tensor:
-    """Return pixels [V, 3, S, S] of a picture: as it is, then random views seeded by its hash."""
+    """Return V views [V, 3, S, S] of a picture: as it is, then random views with its hash as seed."""
     picture = load_image(path)
     if content_hash(path) != name:
         raise ImageError(str(path), "the file was changed while it was being encoded: run this again")

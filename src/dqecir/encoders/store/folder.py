@@ -1,9 +1,9 @@
-"""A store's folder: its identity, its images, and shards of their tokens.
+"""A store's folder: its identity, its images, and files ("shards") with their tokens.
 
-``state.json`` holds the identity and the layout of the tokens. ``images.txt`` has a line for every row, in
-order: the hash of the image's bytes and the mean relative error of its tokens. A row is valid once its line
-exists, and its line is written after its bytes are flushed; bytes after the last valid row, left by a killed
-process, are overwritten. Rows are only added, so an open store stays valid.
+``state.json`` holds the identity and the layout. ``images.txt`` has one line for each row of tokens, in
+order: the hash of the image's bytes and the mean relative error of its tokens. A row is valid if its line
+exists; the line is written after the row's bytes are flushed. Bytes after the last valid row, which a killed
+process has left, are overwritten. Rows are only added, so an open store stays valid.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _LINE = re.compile(rb"[0-9a-f]{64} \d\.\d{6}e[+-]\d\d\n")
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """The tower, preprocessing and precision of stored tokens.
+    """What stored tokens depend on: tower, preprocessing, number type and number of views.
 
-    A store of another identity raises an error.
+    A folder with another identity raises an error.
     """
 
     preprocessing: dict[str, Any]
@@ -52,7 +52,7 @@ class StoreIdentity:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of shards: M ``tokens`` of ``width`` W, ``per_shard`` images in a file."""
+    """The layout of shards: M ``tokens`` of ``width`` W for each view, and ``per_shard`` images in a file."""
 
     tokens: int
     width: int
@@ -60,14 +60,14 @@ class Layout:
 
     @classmethod
     def of(cls, identity: StoreIdentity, tokens: int, width: int) -> Layout:
-        """Return the layout with shards of at most ``SHARD_BYTES``, or of one image."""
+        """Return a layout with shards of at most ``SHARD_BYTES`` bytes, but with at least one image."""
         row = PRECISIONS[identity.precision].row(identity.views, tokens, width)
         return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
 
 
 @dataclass(frozen=True)
 class Held:
-    """The content of a folder: the row of every image hash, and the ``errors`` [rows] of the tokens."""
+    """What a folder contains: image hash -> row, and the mean relative error of each row's tokens [rows]."""
 
     layout: Layout | None
     places: dict[str, int]
@@ -75,7 +75,7 @@ class Held:
 
     @classmethod
     def read(cls, folder: Path, identity: StoreIdentity) -> Held:
-        """Read the content; raises :class:`DataError` if the identity differs or the folder is damaged."""
+        """Read what a folder contains; raises :class:`DataError` if it is damaged or has another identity."""
         layout = _read_layout(folder, identity)
         journal = folder / JOURNAL
         if layout is None or not journal.exists():
@@ -91,7 +91,7 @@ class Held:
         )
 
     def rows(self, folder: Path, identity: StoreIdentity) -> ShardedRows:
-        """Return the rows, mapped into memory; raises :class:`DataError` if a file is too short."""
+        """Return the rows, memory-mapped; raises :class:`DataError` if a file is too short."""
         assert self.layout is not None
         layout, count = self.layout, len(self.errors)
         row = PRECISIONS[identity.precision].row(identity.views, layout.tokens, layout.width)
@@ -102,14 +102,14 @@ class Held:
             if not path.is_file() or path.stat().st_size < size * row.itemsize:
                 raise _damaged(path)
             mapped = np.memmap(path, dtype=row, mode="r", shape=(size,))
-            # As plain arrays, so that gathered rows are not memory maps.
+            # Use plain arrays, so that rows read from them are no memory maps.
             fields = {name: mapped[name].view(np.ndarray) for name in row.names or ()}
             shards.append(Shard(**fields))
         return ShardedRows(shards, layout.per_shard)
 
 
 class Appender:
-    """Add rows to a folder; no other process may write to it at the same time."""
+    """Adds rows to a folder; no other process may write to it meanwhile (:func:`appending`)."""
 
     def __init__(self, folder: Path, identity: StoreIdentity) -> None:
         self.folder, self.identity = folder, identity
@@ -118,7 +118,7 @@ class Appender:
         os.truncate(folder / JOURNAL, self.count * LINE)
 
     def append(self, hashes: Sequence[str], fields: dict[str, NDArray[Any]], errors: Sequence[float]) -> None:
-        """Add images: ``fields`` of a row, [b, V, M, W] and [b, V, M], and the mean error of each image.
+        """Add b images: ``fields`` are codes [b, V, M, W] and scales [b, V, M], ``errors`` one for each.
 
         Raises :class:`DataError` if writing fails; earlier rows stay valid.
         """
@@ -143,7 +143,7 @@ class Appender:
         self.count += len(block)
 
     def _write(self, block: NDArray[Any]) -> None:
-        """Write the bytes of new rows, and flush them."""
+        """Write the bytes of new rows and flush them to disk."""
         assert self.layout is not None
         written = 0
         while written < len(block):
@@ -158,7 +158,7 @@ class Appender:
             written += len(some)
 
     def _count(self, hashes: Sequence[str], errors: Sequence[float]) -> None:
-        """Make new rows valid by writing their lines."""
+        """Make new rows valid by writing their lines to ``images.txt``."""
         lines = [f"{name} {error:.6e}\n" for name, error in zip(hashes, errors, strict=True)]
         with (self.folder / JOURNAL).open("r+b") as file:
             file.seek(self.count * LINE)
@@ -168,14 +168,15 @@ class Appender:
 
 @contextmanager
 def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
-    """Lock ``folder`` for adding rows, waiting for other processes; a killed process releases the lock.
+    """Lock ``folder`` during the ``with`` block, and yield an :class:`Appender`.
 
-    Raises :class:`DataError` if nothing (more) can be written.
+    It waits for other processes; the lock of a killed process is released. Raises :class:`DataError` if the
+    folder cannot be written to.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JOURNAL).touch()
-        # A separate file, because Windows does not let others read a locked file.
+        # Lock a separate file, because on Windows others cannot read a locked file.
         lock = (folder / LOCK).open("ab")
     with lock:
         with _writing(folder):
@@ -198,12 +199,12 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Return the file of a shard."""
+    """Return the path of the shard with this number."""
     return folder / f"tokens-{number:05}.bin"
 
 
 def to_disk(file: BinaryIO) -> None:
-    """Flush a file to the disk."""
+    """Flush a file to disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -235,7 +236,7 @@ def _read_layout(folder: Path, identity: StoreIdentity) -> Layout | None:
 
 
 def _differing(kept: Any, needed: Any) -> tuple[Any, Any]:
-    """Return those parts of two settings that differ."""
+    """Return the parts of two settings that differ."""
     if not isinstance(kept, dict) or not isinstance(needed, dict):
         return kept, needed
     keys = [key for key in needed | kept if kept.get(key) != needed.get(key)]

@@ -1,4 +1,4 @@
-"""The number types of stored tokens, and their errors."""
+"""The number types in which tokens are stored, and their errors."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PrecisionName = Literal["fp16", "int8"]
 
 @dataclass(frozen=True)
 class Coded:
-    """Stored tokens: ``codes`` [..., W], and ``scales`` [...] float32 or None."""
+    """Stored tokens: ``codes`` [..., W], and for some number types a scale for each token [...]."""
 
     codes: Tensor
     scales: Tensor | None = None
 
     def decoded(self) -> Tensor:
-        """Return tokens [..., W] float32."""
+        """Return the tokens [..., W] in float32."""
         tokens = self.codes.float()
         return tokens if self.scales is None else tokens.mul_(self.scales[..., None])
 
     def relative_error(self, tokens: Tensor) -> Tensor:
-        """Return ||kept - token|| / ||token|| [...] of the original ``tokens`` [..., W].
+        """Return ||stored - token|| / ||token|| [...] for the original ``tokens`` [..., W].
 
-        The error of a token that cannot be stored (NaN, or too large) is not finite.
+        It is not finite for a token that cannot be stored (NaN, or too large).
         """
         # Divide by the largest number first, because the square of a large number would overflow.
         peak = tokens.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
@@ -38,17 +38,17 @@ class Coded:
 
 @dataclass(frozen=True)
 class Precision:
-    """A number type of stored tokens."""
+    """A number type in which tokens can be stored."""
 
     code: str
     """NumPy's name of the number type."""
     scaled: bool
     """Whether every token has its own scale."""
     encode: Callable[[Tensor], Coded]
-    """Tokens [..., W] float32 -> stored tokens."""
+    """Turns tokens [..., W] in float32 into stored tokens."""
 
     def row(self, views: int, tokens: int, width: int) -> np.dtype[Any]:
-        """Return the dtype of one image on disk: ``codes`` [V, M, W], then ``scales`` [V, M], if any."""
+        """Return numpy's type of an image on disk: ``codes`` [V, M, W], then ``scales`` [V, M], if any."""
         fields: list[tuple[str, str, tuple[int, ...]]] = [("codes", self.code, (views, tokens, width))]
         if self.scaled:
             fields.append(("scales", "<f4", (views, tokens)))

@@ -1,4 +1,4 @@
-"""Sources of tokens: memory-mapped files, or one tensor on a device."""
+"""Where stored tokens are read from: memory-mapped files, or one tensor on a device."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from dqecir.encoders.store.precision import Coded
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows of a file: ``codes`` [R, V, M, W], and ``scales`` [R, V, M] or None."""
+    """The R rows of a file: ``codes`` [R, V, M, W], and ``scales`` [R, V, M] if the number type has them."""
 
     codes: NDArray[np.generic]
     scales: NDArray[np.float32] | None = None
 
 
 class Rows(Protocol):
-    """The interface of rows of tokens."""
+    """The interface of stored tokens; a row is an image."""
 
     @property
     def views(self) -> int:
-        """Views of every row."""
+        """Number of views of each row."""
         ...
 
     @property
     def row_bytes(self) -> int:
-        """The bytes of a row with all its views."""
+        """Size of a row with all its views, in bytes."""
         ...
 
     def take(self, rows: Tensor, views: Tensor) -> Coded:
-        """Return codes [n, M, W] of ``rows`` [n] in ``views`` [n], both int64."""
+        """Return the stored tokens [n, M, W] of ``rows`` [n] in ``views`` [n], both int64."""
         ...
 
 
 class ShardedRows:
-    """Rows in files of ``per_shard`` rows each (the last may have fewer)."""
+    """Rows in files with ``per_shard`` rows each; the last file may have fewer."""
 
     def __init__(self, shards: Sequence[Shard], per_shard: int) -> None:
         self.shards, self.per_shard = tuple(shards), per_shard
@@ -61,7 +61,7 @@ class ShardedRows:
         if len(self.shards) == 1:
             scales = None if first.scales is None else torch.from_numpy(first.scales[wanted, seen])
             return Coded(torch.from_numpy(first.codes[wanted, seen]), scales)
-        # Read each file once, in the order of its rows.
+        # Read each file once, with its rows in order.
         order = np.argsort(wanted, kind="stable")
         owners, places = np.divmod(wanted[order], self.per_shard)
         present, starts = np.unique(owners, return_index=True)
@@ -76,14 +76,14 @@ class ShardedRows:
 
 
 class HeldRows:
-    """Rows as one tensor on a device: ``codes`` [N, V, M, W], and ``scales`` [N, V, M] or None."""
+    """Rows in one tensor on a device: ``codes`` [N, V, M, W], and ``scales`` [N, V, M] if there are any."""
 
     def __init__(self, coded: Coded) -> None:
         self.coded = coded
 
     @classmethod
     def of(cls, rows: Rows, wanted: Tensor, device: torch.device) -> HeldRows:
-        """Copy the ``wanted`` [N] rows of others to a device, with all views, in pieces."""
+        """Copy the rows ``wanted`` [N] with all their views to a device, in parts."""
         views = torch.arange(rows.views)
         codes: Tensor | None = None
         scales: Tensor | None = None
@@ -118,4 +118,4 @@ class HeldRows:
 
 
 PIECE = 64 * 2**20
-"""Most bytes of a copy to a device."""
+"""Most bytes that are copied to a device at a time."""

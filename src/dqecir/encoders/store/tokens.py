@@ -1,4 +1,4 @@
-"""The interface of stored image tokens: a length, views, and ``gather``."""
+"""Stored image tokens: length, views, and ``gather``, which reads tokens by the images' numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from dqecir.io.progress import track
 
 
 class TokenStore:
-    """Tokens [N, V, M, W] of N images in V views; view 0 is the original picture.
+    """Image tokens [N, V, M, W] of N images in V views; view 0 is the original picture.
 
-    ``tokens`` are an array [N, V, M, W], or rows in which ``places`` [N] holds the row of image i.
-    ``relative_error`` is the mean of ||kept - token|| / ||token||, the error of the stored number type.
+    ``tokens`` are an array [N, V, M, W], or rows; then ``places`` [N] is the row of each image.
+    ``relative_error`` is the mean of ||stored - token|| / ||token||, the error of the number type.
     """
 
     def __init__(
@@ -53,19 +53,22 @@ class TokenStore:
 
     @property
     def bytes(self) -> int:
-        """The bytes of the stored tokens of all images."""
+        """Size of the stored tokens of all images, in bytes."""
         return len(self) * self.rows.row_bytes
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """Return tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n]. Default: view 0.
+        """Return the tokens [n, M, W] in float32 of images ``ids`` [n] in ``views`` [n]. Default: view 0.
 
-        They are on the store's device: the CPU, unless :meth:`to` moved them.
+        They are on the device of the store: the CPU, unless :meth:`to` has moved them.
         """
         chosen = torch.zeros(len(ids), dtype=torch.int64) if views is None else views.cpu()
         return self.rows.take(self.places[ids.cpu()], chosen).decoded()
 
     def to(self, device: torch.device | str, budget: int) -> TokenStore:
-        """Return the tokens as a tensor on ``device``, or this store if they exceed ``budget`` bytes."""
+        """Return a store with the tokens on ``device``.
+
+        This store if they have more than ``budget`` bytes.
+        """
         if self.bytes > budget:
             return self
         held = HeldRows.of(self.rows, self.places, torch.device(device))
@@ -83,13 +86,13 @@ class TokenStore:
         quiet: bool = False,
         precision: PrecisionName = "fp16",
     ) -> TokenStore:
-        """Open the store in ``folder``, after encoding the images of ``paths`` that it lacks.
+        """Open the store in ``folder``, after encoding those images of ``paths`` that it does not have.
 
-        ``tower`` maps pixels [B, 3, S, S] float32, on the CPU, to tokens [B, M, W] on any device;
-        ``fingerprint`` names its weights. Tokens of images outside ``paths`` stay in the folder, so
-        several lists of images can share one. ``int8`` needs half the bytes of ``fp16``. Raises
-        :class:`DataError` if the folder's tower, preprocessing, precision or views differ, if an image
-        cannot be used, and if there is none.
+        ``tower`` maps normalised pixels [B, 3, S, S], float32 on the CPU, to tokens [B, M, W] on any device;
+        ``fingerprint`` identifies its weights. Tokens of other images stay in the folder, so that several
+        lists of images can share one. ``precision`` is the number type: ``int8`` needs half the bytes of
+        ``fp16``. Raises :class:`DataError` if the folder was made with another tower, preprocessing, number
+        type or number of views, if an image cannot be used, or if ``paths`` is empty.
         """
         if not paths:
             raise DataError("there are no images to encode: give at least one")
@@ -109,9 +112,10 @@ class TokenStore:
         refusals: list[Refusal],
         quiet: bool = False,
     ) -> tuple[list[int], TokenStore]:
-        """Build as :meth:`build`, without unusable pictures; return positions in ``paths``, and the store.
+        """Build as :meth:`build`, but leave out pictures that cannot be used.
 
-        Unusable pictures are appended to ``refusals``. Raises :class:`DataError` if all are unusable.
+        Returns the positions in ``paths`` of the pictures that can be used, and their store. The others are
+        added to ``refusals``. Raises :class:`DataError` if none can be used.
         """
         identity = StoreIdentity(preprocessing.to_dict(), fingerprint, "fp16", 1)
         hashes = usable_hashes(paths)
@@ -149,7 +153,10 @@ def _held(
     quiet: bool,
     refused: dict[str, str] | None = None,
 ) -> Held:
-    """Encode all ``images`` (content hash -> file) that a folder lacks, and return its content."""
+    """Encode all ``images`` (content hash -> file) that a folder does not have.
+
+    Return what it then contains.
+    """
     held = Held.read(folder, identity)
     if held.places.keys() >= images.keys():
         return held
@@ -163,7 +170,7 @@ def _held(
 
 
 class JoinedStore:
-    """Several stores as one, with their images in order."""
+    """Several stores as one: the images of the first, then those of the second, and so on."""
 
     def __init__(self, stores: Sequence[TokenStore]) -> None:
         self.stores = tuple(stores)
@@ -178,7 +185,7 @@ class JoinedStore:
         return int(self.ends[-1])
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """Gather as :meth:`TokenStore.gather`; views beyond a store's number start again from its first.
+        """Read tokens as :meth:`TokenStore.gather`; a store with V views takes the view number modulo V.
 
         Raises :class:`DataError` if ``ids`` is empty.
         """
@@ -200,7 +207,7 @@ class JoinedStore:
         return result
 
     def to(self, device: torch.device | str, budget: int) -> JoinedStore:
-        """Move as :meth:`TokenStore.to`: all stores, or none of them."""
+        """Move all stores as :meth:`TokenStore.to`, or none of them if they exceed ``budget`` together."""
         if sum(store.bytes for store in self.stores) > budget:
             return self
         return JoinedStore([store.to(device, budget) for store in self.stores])
@@ -210,10 +217,10 @@ Store = TokenStore | JoinedStore
 
 
 class ReadAhead:
-    """Tokens of a store for a device; announced images are gathered by a thread in advance.
+    """Reads tokens for a device; a thread reads announced images in advance.
 
-    This is for a store that :meth:`TokenStore.to` left on disk: the device would wait for reading it.
-    Tokens are copied to a GPU from pinned memory.
+    It is for a store that :meth:`TokenStore.to` left on disk, because otherwise the device would wait for the
+    disk. Tokens are copied to a GPU from pinned memory.
     """
 
     def __init__(self, store: Store, device: torch.device) -> None:
@@ -222,11 +229,11 @@ class ReadAhead:
         self.announced: tuple[Tensor, Tensor, Future[Tensor]] | None = None
 
     def announce(self, ids: Tensor, views: Tensor) -> None:
-        """Begin to gather images ``ids`` [n] in ``views`` [n]; earlier announcements are dropped."""
+        """Begin to read images ``ids`` [n] in ``views`` [n]; an earlier announcement is dropped."""
         self.announced = ids, views, self.thread.submit(self.read, ids, views)
 
     def gather(self, ids: Tensor, views: Tensor) -> Tensor:
-        """Gather as :meth:`TokenStore.gather`, on the device, whether announced or not."""
+        """Return tokens on the device, as :meth:`TokenStore.gather`; they need not be announced."""
         announced, self.announced = self.announced, None
         if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
             tokens = announced[2].result()
@@ -235,6 +242,6 @@ class ReadAhead:
         return tokens.to(self.device, non_blocking=True)
 
     def read(self, ids: Tensor, views: Tensor) -> Tensor:
-        """Gather as :meth:`TokenStore.gather`, into pinned memory for a GPU."""
+        """Return tokens as :meth:`TokenStore.gather`, in pinned memory if the device is a GPU."""
         tokens = self.store.gather(ids, views)
         return tokens.pin_memory() if self.device.type == "cuda" and not tokens.is_cuda else tokens
