@@ -108,9 +108,9 @@ class EfficientNetLite(nn.Module):
         self.head = ConvNorm(width, HEAD_WIDTH, 1)
 
     def stages(self, pixels: Tensor) -> list[Tensor]:
-        """Turn pixels [B, 3, S, S] into the maps of the seven stages, and the head's [B, 1280, S/32, S/32].
+        """Return the maps of all seven stages, and the head's [B, 1280, S/32, S/32], for pixels [B, 3, S, S].
 
-        The stages have strides 2, 4, 8, 16, 16, 32 and 32; S is a multiple of 32.
+        The stages have strides 2, 4, 8, 16, 16, 32 and 32; S must be a multiple of 32.
         """
         features = self.stem(pixels)
         maps = []

@@ -1,1 +1,1 @@
-"""Protocols, ranks, metrics and reports."""
+"""Measure retrieval: protocols, ranks, metrics and reports."""

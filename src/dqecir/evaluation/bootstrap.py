@@ -1,4 +1,4 @@
-"""Decide whether one model ranks better than another, by a paired bootstrap over the same questions."""
+"""Decide whether one model ranks better than another, with a paired bootstrap over the same questions."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dqecir.errors import DataError
 from dqecir.evaluation.metrics import RetrievalResults
 
 DRAWS = 2000
-"""Number of bootstrap samples for the interval."""
+"""Number of bootstrap samples from which the interval is computed."""
 FEWEST_REFERENCES = 10
-"""Least number of references for an interval."""
+"""With fewer references than this, no interval is computed."""
 
 
 @dataclass(frozen=True)
 class PairedGain:
-    """The difference of two models' mAP@10 on the same questions, in points."""
+    """The difference of two models' mAP@10 on the same questions, in percentage points."""
 
     difference: float
     low: float
     high: float
-    """Ends of the 95 % interval of the difference."""
+    """Upper end of the 95 % interval of the difference; ``low`` is the lower end."""
     questions: int
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval excludes 0, so that one model is better."""
+        """Whether the interval does not contain 0, so that one model is better."""
         return self.low > 0 or self.high < 0
 
 
 def paired_gain(after: RetrievalResults, before: RetrievalResults, seed: int = 0) -> PairedGain:
-    """Compare the mAP@10 of two models on the questions of one benchmark.
+    """Compare the mAP@10 of two models on the questions of one benchmark: ``after`` minus ``before``.
 
-    The questions of one reference (of one product, if there are products) are drawn together, because they
-    are not independent. With fewer than ``FEWEST_REFERENCES`` references the interval contains every possible
-    difference. Raises :class:`DataError` for results of two benchmarks.
+    Questions about the same reference (the same product, if there are products) are drawn together, because
+    they are not independent. With fewer than ``FEWEST_REFERENCES`` references the interval contains every
+    possible difference. Raises :class:`DataError` if the results are of different questions.
     """
     benchmark = after.benchmark
     if before.benchmark is not benchmark:

@@ -1,8 +1,8 @@
 """Measure faults that recall does not show: semantic confusion, shortcuts, and dependence on wording.
 
-Relevance suppression is measured by mAP and R-precision over all right answers (``metrics.py``) and by the
-right answers among training's negatives; the other faults are measured here. Sources: composition gap
-(CIRCUS, arXiv 2605.14787), paraphrases (PinPoint, 2603.04598).
+Suppression of relevant images is measured elsewhere: by mAP and R-precision over all right answers
+(``metrics.py``), and by the right answers among the negatives in training. Sources: composition gap (CIRCUS,
+arXiv 2605.14787), paraphrases (PinPoint, 2603.04598).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from dqecir.questions.confusables import ConfusablePair
 from dqecir.questions.paraphrases import WORDINGS
 
 LEAST = 20
-"""Least number of confusable pairs of an attribute that is reported separately."""
+"""Attributes with fewer confusable pairs than this are not reported separately."""
 
 
 def confusion(
     method: Method, store: Store, encoder: TextEncoder, pairs: Sequence[ConfusablePair]
 ) -> dict[str, float]:
-    """Measure, in percent, how well two questions about one reference that differ in one value are separated.
+    """Measure how well two questions about the same reference that differ in one value are told apart.
 
-    ``told apart``: share of questions that rank their own target above the other question's (chance: 50).
-    ``both told apart``: share of pairs in which both do. ``told apart/<column>`` for every attribute with
-    enough pairs. Empty without pairs. The method must be in evaluation mode.
+    Returns percentages. ``told apart``: questions that rank their own target above the other question's
+    (chance: 50). ``both told apart``: pairs in which both questions do. ``told apart/<column>``: the same for
+    each attribute with enough pairs. Empty without pairs. The method must be in evaluation mode.
     """
     if not pairs:
         return {}
@@ -72,11 +72,12 @@ def confusion(
 def nearest_intents(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
 ) -> dict[str, float]:
-    """Return ``other intent nearest``: percentage of queries whose nearest other query has another intent.
+    """Return ``other intent nearest``: the percentage of queries whose nearest query has another intent.
 
-    Two queries have the same intent if they share a right answer. Queries of a category are compared by the
-    cosine of their mean embeddings, or of all their vectors under the rule likelihood. Only queries with
-    another query of the same intent count. Empty if there is none. The method must be in evaluation mode.
+    Two queries have the same intent if they have a right answer in common. Queries of a category are compared
+    by the cosine of their mean embeddings (of all their vectors for the rule ``likelihood``). Only queries
+    for which there is another query with the same intent count; empty if there is none. The method must be in
+    evaluation mode.
     """
     wrong, counted = 0, 0
     for category in benchmark.galleries:
@@ -100,7 +101,7 @@ def nearest_intents(
 
 
 def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
-    """Return [Q, Q] bool: which different queries have a right answer in common."""
+    """Return a mask [Q, Q]: which two different queries have a right answer in common."""
     answers = torch.zeros(len(triplets), images)
     for row, triplet in enumerate(triplets):
         answers[row, list(triplet.relevant)] = 1
@@ -111,11 +112,11 @@ def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
 def shortcuts(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> dict[str, float]:
-    """Return R@10 when half of the question comes from another query, in percent.
+    """Return R@10, in percent, of questions of which one half comes from another query.
 
-    ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. High values mean
-    that the text or the image alone is enough. The other query is drawn as in :func:`with_another`. The
-    method must be in evaluation mode.
+    ``R@10 text alone``: the reference is that of another query; ``R@10 image alone``: the text is. High
+    values mean that the text or the image alone is enough. The other query is drawn as in
+    :func:`with_another`. The method must be in evaluation mode.
     """
     found = {}
     for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
@@ -126,10 +127,11 @@ def shortcuts(
 
 
 def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
-    """Give each question the ``reference`` or the ``captions`` of another query of its category.
+    """Give each question the reference or the captions (``kind``) of another query of its category.
 
-    A reference that is a right answer, or this query's own, is not used. A question keeps its own part if
-    none of 20 drawn queries fits. Raises :class:`DataError` for another ``kind``.
+    References that are right answers, or the question's own, are not used. If none of 20 drawn queries fits,
+    the question keeps its own part. Raises :class:`DataError` if ``kind`` is neither ``reference`` nor
+    ``captions``.
     """
     if kind not in ("reference", "captions"):
         raise DataError(f"{kind!r} is not a part of a query: choose reference or captions")
@@ -154,7 +156,7 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
 def composition_gap(
     full: NDArray[np.float64], reference_alone: NDArray[np.float64], text_alone: NDArray[np.float64]
 ) -> float:
-    """Return the mean of ``full`` questions minus that of the better half, each [Q] of one metric.
+    """Return the mean of ``full`` minus the larger mean of the two halves; each is [Q] values of one metric.
 
     Near 0, the reference or the text alone is as good as both together.
     """
@@ -164,9 +166,9 @@ def composition_gap(
 def half_results(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
 ) -> tuple[RetrievalResults, RetrievalResults]:
-    """Return the results of every question's reference alone, and of its text alone.
+    """Return two results: of every question's reference alone, and of its text alone.
 
-    The reference gets an empty text; the text gets the mean image tokens of its gallery as reference. The
+    The reference gets an empty text; the text gets the mean image tokens of its gallery as a reference. The
     method must be in evaluation mode.
     """
     targets = embed_images(method, store)
@@ -201,7 +203,7 @@ def _half_scores(
 
 
 def paraphrase_spread(values: NDArray[np.float64]) -> float:
-    """Return the spread (best minus worst) of ``values`` [Q, W] over W wordings, mean over questions."""
+    """Return the best minus the worst of ``values`` [Q, W] over W wordings, the mean over questions."""
     return float((values.max(axis=1) - values.min(axis=1)).mean())
 
 
@@ -212,10 +214,11 @@ def robustness(
     results: RetrievalResults,
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Return the composition gap of ``results`` and paraphrase spread over ``reworded``, in points of mAP@10.
+    """Return composition gap and paraphrase spread, in points of mAP@10.
 
-    ``reworded`` comes from :func:`~dqecir.questions.paraphrases.paraphrases`; without questions there is no
-    spread. The method must be in evaluation mode.
+    The gap compares ``results`` with those of half questions. The spread is over ``reworded``
+    (:func:`~dqecir.questions.paraphrases.paraphrases`); if it has no questions, there is no spread. The
+    method must be in evaluation mode.
     """
     precisions = [
         each.average_precision_10 for each in half_results(method, store, encoder, results.benchmark)
@@ -239,9 +242,10 @@ def diagnose(
     pairs: Sequence[ConfusablePair],
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Return confusion, nearest intents, shortcuts and robustness of a method, in evaluation mode.
+    """Return all measures of this file for a method in evaluation mode: name -> value.
 
-    ``results`` are those of its questions; ``reworded`` as in :func:`robustness`.
+    ``results`` are those of its questions, ``pairs`` as in :func:`confusion`, ``reworded`` as in
+    :func:`robustness`.
     """
     benchmark = results.benchmark
     was_training = method.training

@@ -1,4 +1,4 @@
-"""Score a method on a benchmark, from stored image tokens."""
+"""Score and rank the queries of a benchmark with a method, from stored image tokens."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from dqecir.methods.scoring import score
 from dqecir.model.compose import CHUNK, compose_stored
 
 QueryFormatter = Callable[[Triplet | Question], str]
-"""Question -> its text."""
+"""Function: question -> its text."""
 
 
 @torch.no_grad()
 def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
-    """Return target embeddings [N, n_t, D] of the stored ``images`` (default: all of them), on the CPU."""
+    """Return target embeddings [N, n_t, D] on the CPU of ``images`` (positions in the store).
+
+    Default: all.
+    """
     wanted = torch.arange(len(store)) if images is None else images
     parts = [method.embed_target(store.gather(some).to(method.device)).cpu() for some in wanted.split(CHUNK)]
     return torch.cat(parts)
@@ -39,7 +42,7 @@ def embed_queries(
     texts: Sequence[str],
     blank: bool = False,
 ) -> Tensor:
-    """Return query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU.
+    """Return query embeddings [Q, n_q, D] on the CPU of references (positions in the store) and texts.
 
     ``blank`` as in :func:`compose_stored`.
     """
@@ -54,10 +57,10 @@ def query_scores(
     benchmark: Benchmark | Questions,
     text: QueryFormatter | None = None,
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield (category, question numbers [q], scores [q, |gallery|]) for every question of a benchmark.
+    """Yield (category, numbers of q questions, scores [q, |gallery|]) until all questions are scored.
 
-    ``text`` makes the text of a question, as a protocol defines. Default: the method joins the captions in
-    their order, as FashionIQ's evaluation does.
+    ``text`` returns the text of a question, as a protocol defines it. Default: the method joins the captions
+    in their order, as FashionIQ's evaluation does.
     """
     worded = text or (lambda question: method.text(question.captions))
     with_answers = isinstance(benchmark, Benchmark)
@@ -86,9 +89,9 @@ def query_scores(
 
 
 def in_chunks(queries: Tensor, candidates: Tensor, rule: ScoreRule) -> Iterator[tuple[slice, Scores]]:
-    """Yield scores [q, N] of queries [Q, n_q, D] against candidates [N, n_t, D], and which queries they are.
+    """Yield parts of the queries (a slice), and their scores [q, N], for all queries [Q, n_q, D].
 
-    One chunk is in memory at a time, so that it is still in a cache when it is ranked.
+    ``candidates`` are targets [N, n_t, D]. A part is so small that it is still in a cache when it is ranked.
     """
     for start in range(0, len(queries), CHUNK):
         some = slice(start, start + CHUNK)
@@ -103,7 +106,7 @@ def evaluate(
     text: QueryFormatter | None = None,
     kept: int = KEPT,
 ) -> RetrievalResults:
-    """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order.
+    """Rank every query of ``benchmark`` with ``method``; ``store`` has its images in order.
 
     ``text`` as in :func:`query_scores`, ``kept`` as in :func:`collect`.
     """

@@ -1,8 +1,7 @@
-"""Compute the integer ranks of queries, and metrics from them.
+"""Compute the ranks of targets and right answers, and metrics from them. The best rank is 0.
 
 Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's average precision (2303.15247),
-nDCG with a gain of one for each right answer (as trec_eval and MTEB), hard negatives (PinPoint,
-2603.04598).
+nDCG with a gain of 1 for each right answer (as in trec_eval and MTEB), hard negatives (PinPoint, 2603.04598).
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
 SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
-"""Default number of each query's best candidates that are kept."""
+"""Default number of best candidates that are kept for each query."""
 FIRST = 10
-"""Depth of mAP@10, nDCG@10 and hard negatives: the results that a user sees first."""
+"""Number of first results in mAP@10, nDCG@10 and hard negatives: those that a user sees first."""
 _FRACTIONS = ("average_precision_10", "ndcg_10", "r_precision")
 CACHED = 1 << 18
-"""Number of scores that are ranked in one step; blocks that fit a core's cache are twice as fast."""
+"""Number of scores that are ranked at a time; blocks that fit the cache of a core are twice as fast."""
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Return AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO).
+    """Return AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k) of each query [Q], from 0 to 1 (CIRCO).
 
-    ``hits`` [Q, K] marks the right ones of the ranked candidates; if K < k, the rest are misses.
-    ``relevant`` [Q] counts all right answers of a query.
+    ``hits`` [Q, K] bool: whether each of the first K candidates is right; if K < k, the rest count as wrong.
+    ``relevant`` [Q]: number of all right answers.
     """
     top = hits[:, :k]
     precision = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
@@ -45,21 +44,21 @@ def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: i
 
 
 def whole_average_precision(ranks: Sequence[int] | Positions) -> float:
-    """Return AP over a whole ranking: the mean of i / (rank + 1) over right answers, the i-th from the top.
+    """Return the average precision over a whole ranking: the mean of i / (rank + 1) over all right answers.
 
-    ``ranks`` are those of all right answers of one query, from 0, in any order.
+    i counts the right answers from the top, from 1. ``ranks`` are those of all right answers of one query,
+    from 0, in any order.
     """
     places = np.sort(np.asarray(ranks, dtype=np.int64)) + 1
     return float((np.arange(1, len(places) + 1) / places).mean())
 
 
 def trapezoid_precision(ranks: Sequence[int] | Positions) -> float:
-    """Return AP by the trapezoid rule, as in i-CIR's code.
+    """Return the average precision by the trapezoid rule, as in the code of i-CIR.
 
-    For the i-th right answer from the top, it takes the mean of the precision at it and at the place before
-    it, (i - 1) / rank (1 if the rank is 0).
-
-    ``ranks`` as in :func:`whole_average_precision`. The divisor has 1e-5 added, as published.
+    For the i-th right answer from the top, it takes the mean of two precisions: at its place, and at the
+    place before, (i - 1) / rank (1 if the rank is 0). ``ranks`` as in :func:`whole_average_precision`. The
+    divisor has 1e-5 added, as published.
     """
     places = np.sort(np.asarray(ranks, dtype=np.int64))
     numbers = np.arange(len(places))
@@ -69,7 +68,7 @@ def trapezoid_precision(ranks: Sequence[int] | Positions) -> float:
 
 
 def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Return nDCG@k [Q]: Σ_{i≤k} rel(i) / log₂(i + 1), divided by the same sum of a perfect ranking.
+    """Return nDCG@k of each query [Q]: Σ_{i≤k} rel(i) / log₂(i + 1), divided by that of a perfect ranking.
 
     ``hits`` and ``relevant`` as in :func:`average_precision`.
     """
@@ -81,27 +80,27 @@ def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArra
 
 @dataclass(frozen=True)
 class RetrievalResults:
-    """The results of every query, for metrics, reports and pictures.
+    """The results of every query, from which metrics, reports and pictures are made.
 
-    A row is a query, in the order of ``benchmark.triplets``; the arrays become read-only. Raises
+    A row is a query, in the order of ``benchmark.triplets``. The arrays become read-only. Raises
     :class:`DataError` if they do not fit the benchmark.
     """
 
     benchmark: Benchmark
     ranks: Positions
-    """[Q] rank of the annotated target, from 0."""
+    """[Q]: rank of the annotated target, from 0."""
     found: Positions
-    """[Q, kept] positions of the best candidates, best first; -1 if a gallery has fewer."""
+    """[Q, kept]: positions of the best candidates, the best first; -1 if the gallery has fewer."""
     average_precision_10: NDArray[np.float64]
-    """[Q] AP@10 over all right answers, a fraction."""
+    """[Q]: AP@10 over all right answers, from 0 to 1."""
     ndcg_10: NDArray[np.float64]
-    """[Q] nDCG@10 over all right answers, a fraction."""
+    """[Q]: nDCG@10 over all right answers, from 0 to 1."""
     r_precision: NDArray[np.float64]
-    """[Q] share of right answers among as many best candidates as there are right answers."""
+    """[Q]: share of right answers among the first R candidates, where R is the number of right answers."""
     subset_ranks: Positions
-    """[Q] rank of the target within ``Triplet.subset``, from 0; -1 for a query without a subset."""
+    """[Q]: rank of the target within ``Triplet.subset``, from 0; -1 for a query without a subset."""
     right_ranks: tuple[Positions, ...]
-    """The ranks of all right answers of each query, from 0, in any order."""
+    """For each query the ranks of all right answers, from 0, in any order."""
 
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
@@ -124,16 +123,16 @@ class RetrievalResults:
 
     @cached_property
     def average_precision(self) -> NDArray[np.float64]:
-        """[Q] AP of all right answers over the whole ranking, a fraction."""
+        """[Q]: average precision of all right answers over the whole ranking, from 0 to 1."""
         return np.array([whole_average_precision(ranks) for ranks in self.right_ranks])
 
     @property
     def kept(self) -> int:
-        """How many of each query's best candidates are kept."""
+        """Number of best candidates that are kept for each query."""
         return self.found.shape[1]
 
     def hits(self) -> NDArray[np.bool_]:
-        """Return [Q, kept]: whether each found candidate is a right answer."""
+        """Return a mask [Q, kept]: whether each kept candidate is a right answer."""
         images = len(self.benchmark.image_ids)
         rows, right = _flat([triplet.relevant for triplet in self.benchmark.triplets])
         starts = images * np.arange(len(self.found))
@@ -143,14 +142,14 @@ class RetrievalResults:
 def collect(
     benchmark: Benchmark, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]], kept: int = KEPT
 ) -> RetrievalResults:
-    """Rank every query from chunks of scores (category, triplet numbers [q], scores [q, |gallery|]).
+    """Rank every query of ``benchmark`` from ``chunks``, which are as :func:`query_scores` yields them.
 
     The reference (if the protocol says so) and ``Triplet.ignored`` are left out. In a benchmark with
-    products, each is ranked once, by its best view, and the reference's product is left out. Of equal scores
-    the lower position is ranked first. ``kept`` is the number of best candidates to keep; with 0, queries
-    with one right answer are never sorted, which is faster. Raises :class:`DataError` for scores that are not
-    finite or do not fit the gallery, for a right answer that is not ranked, and if a query was left out or
-    scored twice.
+    products, each product is ranked once, by its best view, and the reference's product is left out. Equal
+    scores are ranked by position, the lower first. ``kept`` is the number of best candidates to keep; 0 is
+    fastest, because then queries with one right answer need not be sorted. Raises :class:`DataError` for
+    scores that are not finite or do not fit the gallery, for a right answer that is not ranked, and if a
+    query is not scored exactly once.
     """
     count = len(benchmark.triplets)
     ranks = np.full(count, -1, dtype=np.int64)
@@ -192,14 +191,17 @@ def collect(
 def _by_best_views(
     benchmark: Benchmark, gallery: Positions, triplets: Sequence[Triplet], scores: Scores
 ) -> tuple[Scores, list[Triplet]]:
-    """Set the scores of all but each product's best view to -inf, and ask the questions about these views."""
+    """Set the scores of all views but each product's best to -inf.
+
+    Return them, and triplets with these views.
+    """
     names, numbers = np.unique(np.array(benchmark.products)[gallery], return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     starts = np.searchsorted(numbers[order], np.arange(len(names)))
     ordered = np.ascontiguousarray(scores, np.float32)[:, order]
     highest = np.maximum.reduceat(ordered, starts, axis=1)
     is_best = ordered == highest[:, numbers[order]]
-    # Of views with equal scores the first counts.
+    # If several views have the same score, the first is the best.
     counted = is_best.cumsum(axis=1, dtype=np.int32)
     before = np.concatenate([np.zeros((len(scores), 1), np.int32), counted], axis=1)[:, starts]
     is_best &= counted - before[:, numbers[order]] == 1
@@ -228,9 +230,9 @@ def _by_best_views(
 
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
-    """Return the rank, from 0, of one column of each row of ``scores`` [Q, N].
+    """Return the rank, from 0, of one column in each row of ``scores`` [Q, N]; ``columns`` [Q].
 
-    Equal scores rank by column.
+    Equal scores are ranked by column, the lower first.
     """
     ranks = np.empty(len(scores), dtype=np.int64)
     rows = max(1, CACHED // max(1, scores.shape[1]))
@@ -253,16 +255,17 @@ def _counted_above(scores: Scores, columns: Positions) -> Positions:
 
 
 Cells = tuple[Positions, Positions]
-"""Rows and columns of cells of a matrix."""
+"""Rows and columns of some cells of a matrix, as two arrays."""
 
 
 def _ranked(
     scores: Scores, right: Cells, relevant: Positions, ranks: Positions, kept: int
 ) -> tuple[NDArray[np.bool_], Positions]:
-    """Return hits [q, K] by rank, K of 10 and of all right answers at least, and the ``kept`` best columns.
+    """Return hits [q, K] by rank, and the ``kept`` best columns.
 
-    Both end with the gallery; a column is -1 if only excluded candidates would follow. Queries with one right
-    answer need only its rank; rankings are sorted for other queries, or if candidates are kept.
+    K is at least 10 and the number of right answers, but at most the gallery. A column is -1 if only excluded
+    candidates would follow. A query with one right answer needs only that answer's rank; rankings are sorted
+    for other queries, or if candidates are kept.
     """
     rows, columns = right
     depth = min(max(kept, 10, int(relevant.max())), scores.shape[1])
@@ -282,7 +285,10 @@ def _ranked(
 
 
 def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Positions) -> Iterator[Positions]:
-    """Yield the ranks of all right answers of each query; a single right answer's rank is known already."""
+    """Yield for each query the ranks of all its right answers.
+
+    ``ranks`` [q] are those of single right answers.
+    """
     ends = np.cumsum(relevant)
     for row, count in enumerate(relevant):
         if count == 1:
@@ -292,7 +298,10 @@ def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Posit
 
 
 def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
-    """Return ranks from 0 of some columns of one row [N]; equal scores rank by column."""
+    """Return the ranks, from 0, of some columns of one row of scores [N].
+
+    Equal scores are ranked by column.
+    """
     ordered = np.sort(scores)  # Several times as fast as a stable sort of the columns.
     ends = np.searchsorted(ordered, scores[columns], side="right")
     if (ends - np.searchsorted(ordered, scores[columns])).max() == 1:
@@ -305,10 +314,7 @@ def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
 def _subset_ranks(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], targets: Positions
 ) -> Positions:
-    """Return ranks [q] of the targets within their subsets, by the same scores and ties.
-
-    -1 without a subset.
-    """
+    """Return the rank of each target within its subset [q], by the same scores; -1 without a subset."""
     sizes = np.array([len(triplet.subset) for triplet in triplets])
     rows, columns = _cells(gallery, [triplet.subset for triplet in triplets])
     short = np.flatnonzero(np.bincount(rows, minlength=len(triplets)) < sizes)
@@ -326,7 +332,7 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
             f"{[len(triplets), gallery.size]} is needed"
         )
-    # NaN is both the least and the highest, so one pass finds it.
+    # The minimum and the maximum are NaN if any score is, so one pass finds it.
     least, highest = torch.aminmax(torch.from_numpy(np.ascontiguousarray(scores)))
     if not (torch.isfinite(least) and torch.isfinite(highest)):
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
@@ -338,9 +344,9 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
 def _masked(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool
 ) -> tuple[Scores, Cells]:
-    """Set the scores of excluded candidates to -inf, and return the cells of the right answers.
+    """Return scores in which excluded candidates are -inf, and the cells of all right answers.
 
-    Scores are copied if something is excluded.
+    The scores are copied if something is excluded.
     """
     masked = np.ascontiguousarray(scores, np.float32)
     out = _cells(gallery, [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets])
@@ -360,14 +366,14 @@ def _masked(
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> tuple[Positions, Positions]:
-    """Flatten ``lists``: return (the list's number, the value) for every value, as two arrays."""
+    """Flatten ``lists``: return for every number in them the number of its list, and the number itself."""
     sizes = [len(row) for row in lists]
     numbers = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=sum(sizes))
     return np.repeat(np.arange(len(lists)), sizes), numbers
 
 
 def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
-    """Return the cells of each row's positions that are in the gallery."""
+    """Return the cells (row, column in the gallery) of all positions in ``lists`` that are in the gallery."""
     rows, wanted = _flat(lists)
     columns = np.searchsorted(gallery, wanted).clip(max=gallery.size - 1)
     there = gallery[columns] == wanted
@@ -375,14 +381,14 @@ def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
-    """Return metrics in percent: R@1/5/10/50 of the target, and metrics of all right answers.
+    """Return metrics in percent: R@1, R@5, R@10 and R@50 of the target, and metrics over all right answers.
 
-    The latter are mAP@10, mAP, nDCG@10 and R-precision. If every query has a subset, there is R_sub@1/2/3 of
-    the target within it (CIRR). If true attributes and requested values are known and ten candidates are
-    kept, there is hard negatives@10 (:func:`hard_negatives`).
+    The latter are mAP@10, mAP, nDCG@10 and R-precision. If every query has a subset, R_sub@1, R_sub@2 and
+    R_sub@3 of the target within it are added (CIRR); if true attributes and requested values are known and
+    ten candidates are kept, hard negatives@10 (:func:`hard_negatives`).
 
-    The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on are those of
-    each category, ``seen/…`` and ``unseen/…`` those of the two kinds of wording if both occur.
+    Each metric is the unweighted mean over categories; ``<category>/R@10`` and so on are those of single
+    categories, ``seen/…`` and ``unseen/…`` those of the two kinds of wording, if both occur.
     """
     values = {f"R@{k}": recall(results, k) for k in RECALLS}
     if results.subset_ranks.min() >= 0:
@@ -415,17 +421,17 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
 
 
 def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return [Q] whether the annotated target is among the first ``k``, as 0 or 1."""
+    """Return for each query [Q] 1 if the annotated target is among the first ``k``, else 0."""
     return (results.ranks < k).astype(np.float64)
 
 
 def any_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return [Q] whether any right answer is among the first ``k``, as 0 or 1."""
+    """Return for each query [Q] 1 if any right answer is among the first ``k``, else 0."""
     return np.array([float(ranks.min() < k) for ranks in results.right_ranks])
 
 
 def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return [Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
+    """Return for each query [Q] 1 if the target is among the first ``k`` of its subset, else 0 (CIRR).
 
     Raises :class:`DataError` if a query has no subset.
     """
@@ -437,9 +443,9 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return [Q] AP@k over all right answers, a fraction (CIRCO).
+    """Return AP@k over all right answers of each query [Q], from 0 to 1 (CIRCO).
 
-    Raises :class:`DataError` for a ``k`` above ``results.kept``.
+    Raises :class:`DataError` if ``k`` is above ``results.kept``.
     """
     if not 1 <= k <= results.kept:
         raise DataError(
@@ -450,10 +456,10 @@ def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return the share [Q] of the first ``k`` candidates that are wrong only in what the text asks for.
+    """Return for each query [Q] the share of hard negatives among its first ``k`` candidates.
 
-    Such a candidate equals the reference in everything that the text does not mention, but lacks a requested
-    value. It needs true attributes and ``Triplet.asked``; k is at most ``results.kept``.
+    A hard negative lacks a requested value, but equals the reference in everything that the text does not
+    mention. True attributes and ``Triplet.asked`` must be known; ``k`` is at most ``results.kept``.
     """
     triplets = results.benchmark.triplets
     found = results.found[:, :k]
@@ -465,9 +471,9 @@ def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def three_means(values: Sequence[float]) -> dict[str, float]:
-    """Return the arithmetic, harmonic and geometric mean, as CLIP4Cir and SPRC do for CIRR's seven numbers.
+    """Return the arithmetic, harmonic and geometric mean; CLIP4Cir and SPRC report those of CIRR's metrics.
 
-    The last two are 0 if a value is 0.
+    The last two are 0 if any value is 0.
     """
     numbers = np.asarray(values, dtype=np.float64)
     positive = bool((numbers > 0).all())

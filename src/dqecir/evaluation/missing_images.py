@@ -1,4 +1,4 @@
-"""Find the missing images of a split, and leave out the questions that need them."""
+"""Find the images of a split that are missing, and leave out the questions that need them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dqecir.errors import DataError
 from dqecir.io.files import write_text
 
 Missing = Literal["refuse", "skip"]
-"""What is done about missing images: refuse to measure, or skip the questions that need them."""
+"""What to do if images are missing: refuse to measure, or skip the questions that need them."""
 
 LIST, FALLEN = "missing-images.txt", "fallen-questions.txt"
-"""Files that name missing images and skipped questions, a split and a name a line."""
+"""Names of the files that list missing images and skipped questions; a line is a split and a name."""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The needed and the missing images of a split."""
+    """How many images a split needs, which are missing, and which questions need them."""
 
     split: str
     images: int
     missing: tuple[str, ...]
-    """Missing files, in the order of the data set."""
+    """Names of the missing files, in the order of the data set."""
     questions: int
     fallen: tuple[str, ...]
-    """Questions that were left out because they need a missing image: number in the data set, from 0, and ids
-    of reference and target."""
+    """The questions that were left out because they need a missing image: number in the data set, from 0, and
+    ids of reference and target."""
 
     def sentence(self) -> str:
-        """Return what is missing and left out, as a sentence for a paper; empty if nothing is missing."""
+        """Return a sentence for a paper that says what is missing and left out; empty if nothing is."""
         if not self.missing:
             return ""
         share = 100 * len(self.fallen) / self.questions if self.questions else 0.0
@@ -47,13 +47,13 @@ class Inventory:
 
 
 def existing(path: Path) -> Path:
-    """Return the path of an image, with another suffix of :data:`SUFFIXES` if only that file exists."""
+    """Return ``path``, or the same path with another suffix of :data:`SUFFIXES` if only that file exists."""
     others = (path.with_suffix(suffix) for suffix in SUFFIXES)
     return path if path.is_file() else next((other for other in others if other.is_file()), path)
 
 
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
-    """Return a split without its missing images, and its inventory.
+    """Return a split without its missing images, and an inventory.
 
     A question is left out if its reference, a right answer or an image of its set is missing.
     """
@@ -70,9 +70,9 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
-    """Return a test split with the file endings that its images have on disk, and its inventory.
+    """Return a test split whose paths have the suffixes of the files on disk, and an inventory.
 
-    No question is left out, because the server needs all.
+    No question is left out, because the evaluation server needs answers to all.
     """
     paths, gone = _present(questions.image_paths)
     asked = len(questions.questions)
@@ -80,7 +80,7 @@ def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
-    """Return the judgements whose images all exist, over only these images."""
+    """Return only the judgements whose images all exist, with only these images."""
     paths, gone = _present(preferences.image_paths)
     place = _places(len(paths), gone)
     names = preferences.image_ids
@@ -100,10 +100,10 @@ def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventor
 
 
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
-    """Return the questions of a train split that ask for something, and the images that training draws from.
+    """Return a train split without empty questions, and with only the images that training needs.
 
-    These are references and targets, and with ``galleries`` (negatives of the whole gallery) all images.
-    Image sets are dropped, because no loss uses them.
+    These are references and targets; with ``galleries`` (negatives from the whole gallery) all images. Image
+    sets are removed, because no loss uses them.
     """
     triplets = tuple(
         replace(triplet, subset=())
@@ -118,7 +118,7 @@ def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
 
 
 def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
-    """Return the benchmark without some images (positions), and without the questions that need them."""
+    """Return the benchmark without the images at positions ``gone``, and without questions that need them."""
     place = _places(len(benchmark.image_ids), gone)
     galleries = {
         name: np.array([place[i] for i in positions.tolist() if i in place], dtype=np.int64)
@@ -136,9 +136,10 @@ def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
 
 
 def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: Path) -> None:
-    """Write the lists of missing images and of the questions that need them, and raise unless skipped.
+    """Write lists of missing images and of the questions that need them into the folder ``out``.
 
-    Raises :class:`DataError` that counts them, and if a split has no question left.
+    Raises :class:`DataError`, which counts them, if ``missing`` is ``refuse``, or if a split has no question
+    left.
     """
     lines = [f"{one.split}\t{name}\n" for one in inventories for name in one.missing]
     if not lines:
@@ -165,7 +166,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
 
 
 def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
-    """Return the existing paths, and the positions of missing ones."""
+    """Return the existing paths, and the positions of the missing ones."""
     found = tuple(existing(path) for path in paths)
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 
@@ -183,7 +184,7 @@ def _places(count: int, gone: Collection[int]) -> dict[int, int]:
 
 
 def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
-    """Return the triplet with new positions; None if it needs a removed image."""
+    """Return the triplet with its new positions; None if it needs an image that was removed."""
     named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
     if any(image not in place for image in named):
         return None

@@ -1,4 +1,4 @@
-"""Scores by true attributes alone, which are upper bounds of a benchmark."""
+"""Scores from true attributes: the best that retrieval on a benchmark can reach."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ _JITTER = 5e-4
 def oracle_scores(
     benchmark: Benchmark, kind: Oracle, *, seed: int = 0, chunk: int = 256
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield (category, triplet numbers [Q], scores [Q, N] over its gallery), ``chunk`` queries at a time.
+    """Yield (category, numbers of Q triplets, scores [Q, N] over the gallery), ``chunk`` queries at a time.
 
-    ``full`` counts the satisfied conditions: requested attributes with a requested value, and all others
-    equal to the reference's if both have a value; right answers tie at the top. ``text`` counts only the
-    requested conditions. ``image`` counts the attributes that equal the reference's. An unknown value
-    satisfies no condition. Many counts tie, so each score gets a seeded random jitter below 1e-3, which is
-    independent of chunks, and breaks ties at random instead of by position. Raises ``DataError`` if the
-    benchmark has no true attributes.
+    ``full`` counts satisfied conditions: requested attributes that have a requested value, and other
+    attributes that equal the reference's, if both have a value; right answers score highest. ``text`` counts
+    only the requested attributes, ``image`` all attributes that equal the reference's. An unknown value
+    satisfies nothing. Because many counts are equal, a seeded random number below 1e-3 is added to each, so
+    that ties are broken at random and not by position. Raises ``DataError`` if the benchmark has no true
+    attributes.
     """
     if kind not in ORACLES:
         raise DataError(f"the oracle {kind!r} is none of {', '.join(ORACLES)}")
     if not benchmark.attributes:
-        raise DataError(f"{benchmark.name} has no true attributes, so there is no oracle for it")
+        raise DataError(
+            f"{benchmark.name} has no true attributes, so there is no oracle for it: use a catalogue"
+        )
     coded = CodedAttributes.of(benchmark.attributes)
     for category, gallery in benchmark.galleries.items():
         numbers = np.flatnonzero([triplet.category == category for triplet in benchmark.triplets])
@@ -57,7 +59,7 @@ def _satisfying(
     asked: list[RequestedValues],
     kind: Oracle,
 ) -> Scores:
-    """Return which codes of a column score a point: [Q, codes]."""
+    """Return a mask [Q, codes]: which codes of a column satisfy each question."""
     admitted = coded.admitted(column, references, asked)
     if kind == "text":
         admitted[[coded.columns[column] not in wanted for wanted in asked]] = False

@@ -1,4 +1,4 @@
-"""Measure how often a parser reads the requested values that a text was made from."""
+"""Measure how often a parser reads exactly the requested values from which a text was made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dqecir.language.parsing import Parser
 
 
 def parsing_accuracy(parser: Parser, benchmark: Benchmark) -> dict[str, float]:
-    """Return the percentage of questions whose parse equals ``Triplet.asked`` exactly.
+    """Return the percentage of questions in which the parser reads exactly ``Triplet.asked``.
 
-    The keys are ``all``, ``seen`` and ``unseen`` wordings, and for every column ``precision/<column>`` and
-    ``recall/<column>`` of its requests. The parser gets the reference's true attributes, so that only parsing
-    is measured.
+    The keys are ``all``, ``seen`` and ``unseen`` (wordings), and for every column ``precision/<column>`` and
+    ``recall/<column>`` of its requests. The parser gets the true attributes of the reference, so that only
+    parsing is measured.
     """
     right: dict[str, list[bool]] = {"all": [], "seen": [], "unseen": []}
     read: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""Rank predicted attributes by the exact log-probability, with a parsed text or a perfect parse."""
+"""Rank by predicted attributes with the exact log-probability, for a parsed text or a perfect parse."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Parse = Literal["text", "perfect"]
 def predicted_scores(
     method: PredictedAttributes, store: Store, benchmark: Benchmark, parse: Parse
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield (category, triplet numbers [q], scores [q, |gallery|]) by Σ_c log P(candidate fits column c).
+    """Yield (category, numbers of q triplets, scores [q, |gallery|]); a score is Σ_c log P(candidate fits c).
 
-    A candidate fits a requested column if it shows a requested value, and any other column if it shows the
-    reference's value, both by the heads' probabilities. ``perfect`` takes the requested values from the
-    triplets, which is an upper bound of parsing.
+    A candidate fits a requested column c if it has a requested value, and any other column if it has the
+    reference's value, both by the heads' probabilities. With ``parse`` = ``perfect`` the requested values are
+    taken from the triplets, which is an upper bound of parsing.
     """
     every = torch.arange(len(store))
     chunks = [method.shown(store.gather(some).to(method.device)) for some in every.split(CHUNK)]

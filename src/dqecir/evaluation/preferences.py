@@ -1,4 +1,7 @@
-"""Measure how well scores agree with people, by HP-FashionIQ's preference ratio (QuRe, arXiv 2507.12416)."""
+"""Measure how well scores agree with people: HP-FashionIQ's preference ratio (QuRe, arXiv 2507.12416).
+
+In a judgement, people compared two sets of images for one query.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from dqecir.errors import DataError
 
 
 def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the mean score [J, 2] of the images of both sets, from the scores [J, N] of every image.
+    """Return the mean score of the images in both sets of each judgement [J, 2].
 
-    Row j holds the query of judgement j against all of ``preferences.image_ids``. Raises :class:`DataError`
-    for scores of another shape.
+    ``scores`` [J, N] are those of each judgement's query against all of ``preferences.image_ids``. Raises
+    :class:`DataError` for scores of another shape.
     """
     shape = (len(preferences.judgements), len(preferences.image_ids))
     if scores.shape != shape:
@@ -29,14 +32,12 @@ def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArra
 def preference_ratio(
     scores: NDArray[np.floating], preferred: NDArray[np.int64], *, one_sided: bool = False
 ) -> float:
-    """Return the share of judgements in which the set with the higher score was preferred.
+    """Return the share of judgements (0 to 1) in which people preferred the set with the higher score.
 
-    ``scores`` [J, 2] and ``preferred`` [J] (1 or 2); judgements with equal scores are left out. Chance is one
-    half. ``one_sided`` computes the published script's number, which counts only judgements in which set 1
-    scores higher, so that chance is the share of judgements that prefer set 1 (0.538); it is 0 if there are
-    none.
-
-    Raises :class:`DataError` for shapes that do not fit, and if all judgements have equal scores.
+    ``scores`` [J, 2]; ``preferred`` [J] is 1 or 2. Judgements with equal scores are left out; chance is one
+    half. ``one_sided`` computes the number of the published script, which counts only judgements in which set
+    1 scores higher, so that chance is the share that prefers set 1 (0.538); it is 0 if there are none. Raises
+    :class:`DataError` for shapes that do not fit, and if all judgements have equal scores.
     """
     if scores.shape != (len(preferred), 2) or not np.isin(preferred, (1, 2)).all():
         raise DataError("a preference ratio needs two scores and a preferred set (1 or 2) for each judgement")

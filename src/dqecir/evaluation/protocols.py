@@ -1,6 +1,6 @@
-"""Named, fixed protocols: the galleries, the texts of questions, and the metrics of a benchmark.
+"""Named, fixed protocols: which gallery, text of questions and metrics a benchmark is measured with.
 
-Published figures of FashionIQ and CIRCO use different protocols, and cannot be compared across them.
+Publications measure FashionIQ and CIRCO with different protocols, so their figures cannot be compared.
 """
 
 from __future__ import annotations
@@ -55,61 +55,64 @@ WORDINGS: Mapping[QueryText, Callable[[Triplet | Question], str]] = {
     "raw": lambda question: question.captions[0],
     "qure_circo": lambda question: f"a photo of $ that {question.captions[0]}",
 }
-"""Ways to join the captions of a question to one text."""
+"""Name -> function that joins the captions of a question to one text."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol: everything but the model that decides the measured numbers."""
+    """A protocol: everything that decides the measured numbers, except for the model."""
 
     name: str
     data: DataSet
     mask_reference: bool
-    """Whether a ranking leaves out its reference."""
+    """Whether the reference is left out of the ranking."""
     wording: QueryText
     metrics: tuple[str, ...]
-    """``R@k`` of the target, ``R_any@k`` of any right answer, ``R_sub@k`` within its subset, ``mAP@k`` of all
-    right answers, and ``mAP`` of them over the whole ranking by the trapezoid rule (i-CIR)."""
+    """``R@k`` of the target, ``R_any@k`` of any right answer, ``R_sub@k`` of the target within its subset,
+    ``mAP@k`` over all right answers, and ``mAP`` over the whole ranking by the trapezoid rule (i-CIR)."""
     headline: tuple[str, ...]
-    """The metrics whose mean is the headline."""
+    """The metrics whose mean is the headline number."""
     source: str
     """Publications that use this protocol."""
     gallery: Gallery = "original"
-    """FashionIQ's gallery; the other data sets have only one."""
+    """Which gallery of FashionIQ is used; other data sets have only one."""
     both_orders: bool = False
-    """Whether every question is asked twice, with its captions in both orders."""
+    """Whether every question is asked twice, with both orders of its captions."""
     by_aspect: tuple[str, ...] = ()
-    """Metrics that are also reported for the questions of each aspect."""
+    """Metrics that are also reported for the questions of each aspect (CIRCO)."""
     means: bool = False
-    """Whether the three means of all metrics are reported."""
+    """Whether the arithmetic, harmonic and geometric mean of all metrics are reported."""
     over_questions: bool = False
-    """Whether metrics are means over all questions, instead of means over the categories' means. Then
-    ``mmAP`` is the mean over categories of the mean AP, and ``minmAP`` that of the least AP (i-CIR)."""
+    """Whether a metric is the mean over all questions, and not the mean over the categories' means. Then
+    ``mmAP`` is the mean over categories of the mean AP, and ``minmAP`` that of the smallest AP (i-CIR)."""
 
     @property
     def headline_name(self) -> str:
-        """The headline's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
+        """Key of the headline in :meth:`summarise`, such as ``(R@10 + R@50)/2`` for two metrics."""
         if len(self.headline) == 1:
             return self.headline[0]
         return f"({' + '.join(self.headline)})/{len(self.headline)}"
 
     @property
     def kept(self) -> int:
-        """How many of a query's best candidates the metrics need; recalls need none."""
+        """Number of best candidates of each query that the metrics need; 0 if only recalls are measured."""
         return KEPT if any(name.startswith("mAP@") for name in self.metrics) else 0
 
     def benchmark(
         self, folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
     ) -> Benchmark:
-        """Read a split of the data set in ``folder`` for this protocol; see the data set's reader."""
+        """Read a split of the data set in ``folder`` for this protocol.
+
+        Arguments and errors are those of the data set's reader.
+        """
         return _READERS[self.data](self, folder, split, images=images, check_images=check_images)
 
     def questions(
         self, folder: Path, split: str, *, images: Path | None = None, check_images: bool = True
     ) -> Questions:
-        """Read a split without its answers, for a submission that masks the reference as this protocol does.
+        """Read a split whose answers are not published, for a submission with this protocol's masking.
 
-        Raises :class:`DataError` for a data set that publishes all answers, and as the data set's reader.
+        Raises :class:`DataError` if the data set publishes all answers, and as its reader.
         """
         if self.data not in _QUESTION_READERS:
             raise DataError(
@@ -124,11 +127,11 @@ class Protocol:
         return WORDINGS[self.wording](question)
 
     def summarise(self, results: RetrievalResults) -> dict[str, float]:
-        """Return the protocol's metrics in percent under their published names, the headline last.
+        """Return the protocol's metrics in percent under their published names, with the headline last.
 
-        With several categories, each metric is their unweighted mean, and ``<category>/R@10`` and so on are
-        those of each. ``<aspect>/mAP@10`` is the mean over the questions of an aspect. Raises
-        :class:`DataError` for results of another data set, and if the reference was ranked although the
+        With several categories, each metric is the unweighted mean over categories, and ``<category>/R@10``
+        and so on are those of each. ``<aspect>/mAP@10`` is the mean over the questions of an aspect. Raises
+        :class:`DataError` for results of another data set, or if the reference was ranked although the
         protocol leaves it out, or the reverse.
         """
         benchmark = results.benchmark
@@ -168,7 +171,7 @@ class Protocol:
 
 
 def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
-    """Return a metric [Q] by its name, as fractions."""
+    """Return a metric of each query [Q] by its name, from 0 to 1."""
     if metric == "mAP":
         return np.array([trapezoid_precision(ranks) for ranks in results.right_ranks])
     kind, _, k = metric.partition("@")
@@ -206,7 +209,7 @@ _READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
     "shoes": lambda _, *where, **places: read_shoes(*where, **places),
     "fashion200k": lambda _, *where, **places: read_fashion200k(*where, **places),
 }
-"""Data set -> reader of a split of a folder for a protocol."""
+"""Data set -> function that reads a split of a folder for a protocol."""
 _QUESTION_READERS: Mapping[DataSet, Callable[..., Questions]] = {
     "fashioniq": read_fashioniq_questions,
     "cirr": read_cirr_questions,
@@ -360,11 +363,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
     )
 }
-"""All protocols by name."""
+"""Name -> protocol."""
 
 
 def protocol_named(name: str) -> Protocol:
-    """Return the protocol ``name``; raises :class:`DataError` that names the nearest one."""
+    """Return the protocol ``name``; raises :class:`DataError` that suggests a similar name."""
     if name not in PROTOCOLS:
         raise DataError(f"there is no protocol {name!r}{nearest(name, PROTOCOLS)}")
     return PROTOCOLS[name]

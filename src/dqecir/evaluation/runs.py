@@ -1,4 +1,4 @@
-"""Evaluate a model folder on a catalogue or under a published protocol, and write submissions."""
+"""Evaluate a model on a catalogue or under a published protocol, and write submissions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from dqecir.questions.paraphrases import paraphrases
 
 
 def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
-    """Return how to word a protocol's questions; None for a method that words its own queries."""
+    """Return the function that words a protocol's questions; None if the method words its own queries."""
     return protocol.text if type(method).text is Method.text else None
 
 
 def results_of(
     model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
 ) -> RetrievalResults:
-    """Return the results of ``benchmark`` under the protocol; ``kept`` as in :func:`collect`."""
+    """Return the results of a model on ``benchmark`` under a protocol; ``kept`` as in :func:`collect`."""
     text = wording_of(model.method, protocol)
     return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
 
@@ -45,7 +45,7 @@ def results_of(
 def submit_stored(
     model: ComposedModel, store: Store, questions: Questions, protocol: Protocol, out: Path
 ) -> list[Path]:
-    """Rank questions among stored images, write the files for their server, and return the paths."""
+    """Rank all questions among stored images, write the server's files to ``out``, and return their paths."""
     text = wording_of(model.method, protocol)
     scores = query_scores(model.method, store, model.text_encoder, questions, text)
     return write_submissions(out, rank_questions(questions, scores))
@@ -53,7 +53,7 @@ def submit_stored(
 
 @contextmanager
 def _stored(model: ComposedModel, images: Benchmark | Questions) -> Iterator[Store]:
-    """Encode a data set's images to a temporary folder, and yield the store."""
+    """Encode the images of a data set into a temporary folder, and yield their store."""
     with tempfile.TemporaryDirectory() as work:
         yield store_of(model, images, Path(work) / "tokens")
 
@@ -66,12 +66,12 @@ def evaluate_on_protocol(
     images: Path | None = None,
     missing: Missing = "refuse",
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return a model's metrics under a published protocol, by their published names, and facts of the run.
+    """Return the metrics of a model under a published protocol, by their names, and facts of the run.
 
-    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one, and
-    ``model_folder`` a model, as in :func:`read_model`. Default: the shipped one. Raises :class:`DataError`
-    for ``missing`` pictures, unless the questions that need them are to be skipped; the facts then count and
-    name them.
+    ``folder`` is the published data set, ``name`` the protocol, ``images`` the folder of the pictures if it
+    is another one, and ``model_folder`` a model, as in :func:`read_model`. Default: the shipped one. Raises
+    :class:`DataError` if pictures are missing, unless ``missing`` is ``skip``; then the facts count and name
+    them.
     """
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images, check_images=missing == "refuse")
@@ -98,9 +98,9 @@ def submit(
     out: Path,
     images: Path | None = None,
 ) -> list[Path]:
-    """Rank a split without published answers, write the files for its server, and return the paths.
+    """Rank a split whose answers are not published, write the files for its server, and return their paths.
 
-    Arguments and errors as of :func:`evaluate_on_protocol`; all pictures must be there.
+    Arguments and errors as in :func:`evaluate_on_protocol`; no picture may be missing.
     """
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
@@ -119,10 +119,10 @@ def evaluate_on_catalogue(
     drawing: Drawing = "balanced",
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Return metrics of a model, its backbone's baselines and the oracles, and facts of the run.
+    """Return metrics of a model, of baselines with its encoder and of oracles, by name, and facts of the run.
 
-    ``folder`` is a catalogue or has its own triplets, ``model_folder`` as in :func:`evaluate_on_protocol`;
-    the other arguments choose the questions, as in :func:`folder_questions`.
+    ``folder`` is a catalogue or has its own triplets; ``model_folder`` as in :func:`evaluate_on_protocol`.
+    The other arguments choose the questions, as in :func:`folder_questions`.
     """
     model = read_model(model_folder)
     benchmark = folder_questions(

@@ -1,6 +1,6 @@
-"""Write files for the evaluation servers of CIRR and CIRCO, and check that the servers accept them.
+"""Write files for the evaluation servers of CIRR and CIRCO, and check that the servers will accept them.
 
-Sources: CIRR (arXiv 2108.04024), CIRCO (2303.15247) and their published submission formats.
+Sources: CIRR (arXiv 2108.04024), CIRCO (2303.15247) and their published formats of submissions.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from dqecir.methods.scoring import best_columns
 SUBSET_KEPT = 3
 CIRR_HEAD = {"version": "rc2"}
 LARGEST = 5_000_000
-"""Largest file that CIRR's server accepts, in bytes."""
+"""Most bytes of a file that CIRR's server accepts."""
 
 
 @dataclass(frozen=True)
 class Rankings:
-    """The best candidates of every question, as positions in ``questions.image_ids``, best first."""
+    """The best candidates of every question, the best first, as positions in ``questions.image_ids``."""
 
     questions: Questions
     found: tuple[tuple[int, ...], ...]
-    """50 for each question, or the whole gallery if smaller."""
+    """50 candidates for each question, or the whole gallery if it is smaller."""
     subset_found: tuple[tuple[int, ...], ...]
-    """The best 3 of each question's subset; empty without a subset."""
+    """The best 3 of each question's subset; empty for a question without a subset."""
 
     def names(self, found: Sequence[int]) -> list[str]:
-        """Return the image ids of positions."""
+        """Return the image ids at some positions."""
         return [self.questions.image_ids[place] for place in found]
 
 
 def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]]) -> Rankings:
-    """Rank from chunks of scores (category, question numbers [q], scores [q, |gallery|]).
+    """Rank all questions from ``chunks``, which are as :func:`query_scores` yields them.
 
-    The reference is left out if the data set says so; equal scores rank by position. Raises
-    :class:`DataError` for scores that are not finite or do not fit the gallery, and if a question was left
-    out or scored twice.
+    The reference is left out if the data set says so; equal scores are ranked by position. Raises
+    :class:`DataError` for scores that are not finite or do not fit the gallery, and if a question is not
+    scored exactly once.
     """
     asked = questions.questions
     found: dict[int, tuple[int, ...]] = {}
@@ -86,11 +86,11 @@ def _best(scores: Scores, positions: Positions, k: int) -> tuple[int, ...]:
 
 
 def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
-    """Return file name -> content for the data set's server.
+    """Return file name -> contents for the server of the data set.
 
-    CIRR's two files: 50 names a pair, and the 3 best names of its subset. CIRCO's file: 50 COCO numbers a
-    question. Raises :class:`DataError` for a data set that has no server, and for questions of CIRR
-    without a subset.
+    CIRR has two files: 50 image names for each question, and the 3 best names of its subset. CIRCO has one:
+    50 COCO numbers for each question. Raises :class:`DataError` for a data set without a server, and for
+    questions of CIRR without a subset.
     """
     name, split = rankings.questions.name, rankings.questions.split
     pairs = [question.pair_id for question in rankings.questions.questions]
@@ -109,9 +109,9 @@ def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
 
 
 def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
-    """Write the files of the data set to ``folder``, and return their paths.
+    """Write the files of :func:`submission_files` to ``folder``, and return their paths.
 
-    Raises as :func:`submission_files`.
+    Raises as it does.
     """
     files = submission_files(rankings)
     for file, values in files.items():
@@ -122,14 +122,14 @@ def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Form:
-    """The form of file that an evaluation server accepts."""
+    """What an evaluation server accepts as a file."""
 
     head: Mapping[str, str]
-    """Entries that identify the file."""
+    """Entries that identify the file: key -> value."""
     most: int
-    """Number of answers to a question."""
+    """Number of answers to each question."""
     candidates: Callable[[Questions], Callable[[Question], set[Any]]]
-    """Questions -> question -> the images that may be answers."""
+    """Function: questions -> function: question -> the images that may be answers."""
 
 
 def _others(questions: Questions) -> Callable[[Question], set[Any]]:
@@ -154,11 +154,11 @@ _FORMS: Mapping[str, _Form] = {
 
 
 def validate(paths: Sequence[Path], questions: Questions) -> dict[str, dict[str, int]]:
-    """Read submission files back, check them, and return the contents' sizes.
+    """Read submission files and check them; return the numbers of their contents.
 
-    It checks that every question, and no other, has answers, their number, that none is repeated, that all
-    are candidates (in CIRR's second file: of the image set) without a masked reference, CIRR's ``version``
-    and ``metric``, and the size. Raises :class:`DataError` for the first fault.
+    Checked are: every question and no other has answers, of the right number, without repetitions; all are
+    candidates (in CIRR's second file: of the image set), without a masked reference; CIRR's ``version`` and
+    ``metric``; and the size. Raises :class:`DataError` for the first fault.
     """
     return {path.name: _checked(path, questions, _FORMS[path.name]) for path in paths}
 

@@ -1,4 +1,4 @@
-"""The rows of baselines and oracles, for comparison with a method's."""
+"""Rows of baselines and oracles, to which the rows of a method are compared."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
 TOWER_BASELINE = "token_mean"
-"""The baseline of an encoder of images alone."""
+"""The only baseline of an encoder that cannot embed texts."""
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 BEYOND = ("mAP", "nDCG@10", "hard negatives@10", "composition gap", "paraphrase spread")
-"""Metrics besides recall: of all right answers, of wrong ones, and of the use of both halves."""
+"""Metrics besides recall: over all right answers, about wrong ones, and about the use of both halves."""
 
 Rows = Mapping[str, Mapping[str, float]]
 
 
 def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
-    """Return image only, text only and their sum, as models with the backbone of ``model``.
+    """Return the baselines image only, text only and their sum, as models with the encoder of ``model``.
 
-    If the backbone embeds no texts, it is the mean token of images.
+    If the encoder does not embed texts, the only baseline is the mean image token.
     """
     fitting = [name for name in BASELINES if method_named(name).requires <= model.backbone.provides]
     # A new method is in training mode, which would enable dropout in the shared backbone.
@@ -36,7 +36,7 @@ def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
 
 
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Return metrics of image only, text only and their sum, by the backbone of ``model``."""
+    """Return the metrics of the baselines with the encoder of ``model``: name -> metric -> value."""
     return {
         name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=FIRST))
         for name, one in baselines(model).items()
@@ -44,7 +44,7 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
 
 
 def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Return the rows of the oracles; none if the benchmark has no true attributes."""
+    """Return the metrics of the oracles: name -> metric -> value; empty without true attributes."""
     if not benchmark.attributes:
         return {}
     return {
@@ -53,7 +53,7 @@ def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
 
 
 def as_table(title: str, rows: Rows) -> Table:
-    """Return rows of metrics for a terminal, in percent."""
+    """Return a table of metrics for the terminal, in percent."""
 
     def shown(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if any(name in row for row in rows.values())]
@@ -65,7 +65,7 @@ def as_table(title: str, rows: Rows) -> Table:
 
 
 def beyond_recall(rows: Rows) -> Table:
-    """Return the metrics of :data:`BEYOND` for a terminal, of the rows that have them."""
+    """Return a table of the metrics in :data:`BEYOND` for the terminal, with the rows that have them."""
     names = [name for name in BEYOND if any(name in row for row in rows.values())]
     table = _table("beyond recall", names, rows)
     table.caption = (

@@ -1,4 +1,4 @@
-"""Measure whether learnable attribute weights follow the text, and their effect on ranks."""
+"""Measure whether learned attribute weights follow the text, and how much they improve ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from dqecir.model.compose import CHUNK, compose_stored
 
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
-    """Return attribute -> [Q] which questions request one of its columns; requested attributes only."""
+    """Return attribute -> mask [Q] of the questions that request one of its columns.
+
+    Only requested attributes.
+    """
     values = values_of(benchmark.attributes)
     asked = {}
     for vocabulary in shipped_vocabularies(values):
@@ -34,7 +37,10 @@ def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
 
 
 def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
-    """Return ``asks of <attribute>/R@10`` and ``/mAP@10`` of the questions that request it, in percent."""
+    """Return R@10 and mAP@10, in percent, of the questions that request each attribute.
+
+    The keys are ``asks of <attribute>/R@10`` and ``/mAP@10``.
+    """
     found = {}
     for name, rows in asked.items():
         found[f"asks of {name}/R@10"] = 100 * float((results.ranks[rows] < 10).mean())
@@ -44,10 +50,10 @@ def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bo
 
 @torch.no_grad()
 def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> Tensor:
-    """Return the attribute weights [Q, A] of every question of a benchmark, on the CPU."""
+    """Return the attribute weights [Q, A] of all questions of a benchmark, on the CPU."""
     references, texts = _questions(method, benchmark.triplets)
     queries = compose_stored(method, store, encoder, references, texts)
-    # A method with attributes always has weights.
+    # A method with attributes always has weights, so this cannot be None.
     return torch.cat(
         [query.attribute_weights.cpu() for query in queries if query.attribute_weights is not None]
     )
@@ -56,10 +62,9 @@ def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark
 def with_permuted_weights(
     method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> RetrievalResults:
-    """Rank every question with the attribute weights of a random other question of its category.
+    """Rank every question with the attribute weights of another question of its category, drawn at random.
 
-    The difference to the results with each question's own weights is the benefit of weights that follow the
-    text.
+    The difference to the results with each question's own weights is what weights that follow the text gain.
     """
     return collect(benchmark, _permuted_scores(method, store, encoder, benchmark, seed))
 
@@ -84,7 +89,7 @@ def _permuted_scores(
 
 
 def _questions(method: Dqe, triplets: Sequence[Triplet]) -> tuple[list[int], list[str]]:
-    """Return the references of questions, as positions in the store, and their texts."""
+    """Return the references of questions (positions in the store) and their texts."""
     return [triplet.reference for triplet in triplets], [
         method.text(triplet.captions) for triplet in triplets
     ]

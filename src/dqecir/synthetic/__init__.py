@@ -1,1 +1,1 @@
-"""Draw garments and scenes whose attributes are known."""
+"""Draw pictures of garments and scenes whose attributes are known exactly."""

@@ -1,4 +1,4 @@
-"""Check, compare and draw attribute vectors of garments and scenes."""
+"""Check, compare and draw attribute vectors: the attributes of one drawn garment or scene."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from dqecir.errors import DataError
 from dqecir.settings import nearest
 
 Vector = dict[str, str]
-"""A drawn object: a value for every column of its kind, in the order of the columns."""
+"""The attributes of a drawn garment or scene: column -> value, in the order of the columns."""
 
 
 def check_values(
     what: str, attributes: Mapping[str, str], columns: Mapping[str, Sequence[str]], optional: str
 ) -> None:
-    """Raise ``DataError`` if a column has no value or an unknown one; only ``optional`` may be empty."""
+    """Raise ``DataError`` if a column has no value, or one that is not in ``columns``.
+
+    ``what`` is the kind of object, for the error. Only the column ``optional`` may be empty.
+    """
     for column, values in columns.items():
         if column not in attributes:
             raise DataError(f"a {what} needs the attribute {column!r}{nearest(column, attributes)}")
@@ -26,15 +29,18 @@ def check_values(
 
 
 def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Count attributes that differ; a colour that comes or goes with its object does not count."""
+    """Return the number of attributes that differ.
+
+    A colour that comes or goes with its object does not count.
+    """
     return sum(one[column] != other[column] and bool(one[column] and other[column]) for column in one)
 
 
 def any_of(values: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one of the values, all with equal chance."""
+    """Return a random one of the values, all with the same chance."""
     return values[int(rng.integers(len(values)))]
 
 
 def without(values: Sequence[str], value: str) -> list[str]:
-    """Return the other values."""
+    """Return all values except ``value``."""
     return [other for other in values if other != value]

@@ -1,4 +1,4 @@
-"""Write a catalogue of drawn images, whole or not at all; the same arguments give the same bytes."""
+"""Write a catalogue of drawn pictures; the same arguments give the same bytes."""
 
 from __future__ import annotations
 
@@ -20,49 +20,50 @@ from dqecir.settings import nearest
 
 Arrangement = Literal["families", "independent"]
 _ARRANGING, _DRAWING = 0, 1
-"""Branches of a seed: choosing the items, and drawing each."""
+"""Two independent streams of random numbers of a seed: one chooses the items, one draws each."""
 
 SMALLEST, LARGEST = 64, 512
-"""Sides, in pixels, of the images that can be drawn."""
+"""Smallest and largest side, in pixels, of a drawn picture."""
 
 Row = Mapping[str, str]
-"""One line of the table without its image: column -> value, in the order of columns."""
+"""A line of the table without its picture: column -> value, in the order of the columns."""
 Items = Sequence[tuple[Row, int]]
-"""Rows with the number of their family."""
+"""Rows, each with the number of its family: items that must be in the same split."""
 
 _QUALITY = 92
 
 
 def check_size(what: str, size: int) -> None:
-    """Raise ``DataError`` for an image side, in pixels, outside the limits."""
+    """Raise ``DataError`` for a side, in pixels, that is too small or too large."""
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
 
 
 @dataclass(frozen=True)
 class DrawnCatalogue:
-    """A kind of catalogue whose images are drawn.
+    """A kind of catalogue whose pictures are drawn.
 
     Every method raises ``DataError`` for an argument that cannot be used.
     """
 
     what: str
-    """What the images show, in the plural."""
+    """What the pictures show, in the plural, for errors."""
     size: int
-    """Default side of an image, in pixels."""
+    """Default side of a picture, in pixels."""
     arrange: Callable[[int, Arrangement, np.random.Generator], tuple[Items, Sequence[int]]]
-    """Number of items -> the items, and their families in the order in which they are split."""
+    """Function (number of items, arrangement, random generator) -> the items, and the numbers of their
+    families in the order in which these are given to splits."""
     draw: Callable[[Row, np.random.Generator, int], Image.Image]
-    """Row, generator, side in pixels -> its image."""
+    """Function (row, random generator, side in pixels) -> its picture."""
 
     def rows(
         self, items: int, seed: int, arrangement: Arrangement = "families", split: str | None = None
     ) -> list[dict[str, str]]:
-        """Return the split and the attributes of every item in order, without drawing images.
+        """Return the split and the attributes of every item, without drawing pictures.
 
-        The items are shuffled. Without ``split``, whole families go to train, val and test (80/10/10; each
-        gets at least one of three or more families); else all items get ``split``. The same arguments give
-        the same rows.
+        The items are shuffled. If ``split`` is None, whole families go to train, val and test (80/10/10; each
+        gets at least one if there are three or more); otherwise all items get ``split``. The same arguments
+        give the same rows.
         """
         if items < 1:
             raise DataError(f"a catalogue of {items} {self.what} is empty: give 1 or more")
@@ -79,9 +80,9 @@ class DrawnCatalogue:
         return [rows[place] for place in rng.permutation(len(rows))]
 
     def image(self, row: Row, seed: int, number: int, size: int | None = None) -> Image.Image:
-        """Draw item ``number`` of a seed as RGB, independent of other items.
+        """Draw item ``number`` of a seed (RGB); the picture does not depend on other items.
 
-        ``size`` is its side in pixels. Default: that of this kind of catalogue.
+        ``size`` is its side in pixels. Default: :attr:`size`.
         """
         return self.draw(row, _generator(seed, _DRAWING, number), self.size if size is None else size)
 
@@ -95,12 +96,13 @@ class DrawnCatalogue:
         arrangement: Arrangement = "families",
         quiet: bool = False,
     ) -> Path:
-        """Write ``attributes.csv`` and ``images/000000.jpg`` onwards into ``folder``, and return it.
+        """Write ``attributes.csv`` and ``images/000000.jpg``, ``000001.jpg`` and so on to ``folder``.
 
-        ``size`` is the side of the images in pixels, 64 to 512 (default: as :meth:`image`); the other
-        arguments are those of :meth:`rows`. Item ``n`` is its :meth:`image` as JPEG. The same arguments give
-        the same bytes. The folder appears once everything is written. Raises ``DataError`` if the folder is
-        not empty.
+        Return it.
+
+        ``size`` is the side of the pictures in pixels, from 64 to 512 (default: :attr:`size`); the other
+        arguments are those of :meth:`rows`. The folder is written completely or not at all. Raises
+        ``DataError`` if the folder is not empty.
         """
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -123,14 +125,14 @@ class DrawnCatalogue:
 
 
 def _generator(seed: int, *branch: int) -> np.random.Generator:
-    """Return the generator of one branch of a seed: ``_ARRANGING``, or ``_DRAWING`` and a number."""
+    """Return the random generator for one purpose of a seed: ``_ARRANGING``, or ``_DRAWING`` and a number."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=branch))
 
 
 def _split_in_turn(families: Sequence[int]) -> dict[int, str]:
-    """Assign families to splits in order: a tenth to val, a tenth to test, the rest to train.
+    """Return family -> split: a tenth of the families to val, a tenth to test, the rest to train, in order.
 
-    Val and test get at least one of three or more families.
+    Val and test get at least one if there are three or more families.
     """
     held_out = max(1, round(0.1 * len(families))) if len(families) >= len(SPLITS) else 0
     splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (len(families) - 2 * held_out)

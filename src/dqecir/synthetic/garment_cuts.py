@@ -1,7 +1,7 @@
-"""Cut procedural garments: return the outlines and details of a garment as points.
+"""The cuts of drawn garments: their outlines and details as points.
 
-Points are (x, y) in units of the frame's side: x is 0 on the garment's axis and grows to the right,
-y is 0 at the frame's top and grows downwards.
+Points are (x, y) in units of the picture's side: x is 0 on the garment's axis and grows to the right, y is 0
+at the top of the picture and grows downwards.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Tone = Literal["outline", "fabric", "seam", "trim", "inside", "raised", "button"
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """Consecutive points of a cut: a filled polygon, or a line if ``width`` (in frame sides) is positive.
+    """Points ``start`` to ``stop`` of a cut: a filled polygon, or a line if ``width`` is above 0.
 
-    The tone ``outline`` is the garment's silhouette; other tones are painted on the cloth.
+    ``width`` is in picture sides. The tone ``outline`` is the garment's silhouette; other tones are painted
+    on it.
     """
 
     tone: Tone
@@ -33,17 +34,17 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Cut:
-    """A garment's points and its strokes, in the order of painting."""
+    """The points of a garment, and its strokes in the order of painting."""
 
     points: Points
     strokes: tuple[Stroke, ...]
     chest: tuple[float, float]
-    """Height (y) of the middle of the chest, and the largest width of lettering there."""
+    """Height (y) of the middle of the chest, and the largest width of letters there."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """The measures of a garment without its attributes: heights, and half widths from the axis."""
+    """The measures of a kind of garment: heights, and half widths from the axis."""
 
     top: float
     shoulder: float
@@ -52,7 +53,7 @@ class _Block:
     heights: tuple[float, ...]
     """Heights at which the sides are measured, from the armpit down."""
     sides: dict[str, tuple[float, ...]]
-    """Fit -> half widths at ``heights``."""
+    """Fit -> half width at each of ``heights``."""
     hems: dict[str, float]
     """Length -> height of the hem at the sides."""
     hem_drop: float
@@ -105,7 +106,7 @@ _NECK_WIDTHS = {"round": 1.0, "v": 0.95, "collar": 0.82, "high": 0.80, "square":
 
 @lru_cache(maxsize=1024)
 def cut_of(garment: str, sleeves: str, neck: str, length: str, fit: str) -> Cut:
-    """Return the cut of a garment, standing upright with the middle of its height at 0.5."""
+    """Return the cut of a garment that stands upright, with the middle of its height at y = 0.5."""
     tailor = _Tailor(garment, sleeves, neck, length, fit)
     tailor.cut_body()
     tailor.cut_sleeves()
@@ -116,7 +117,7 @@ def cut_of(garment: str, sleeves: str, neck: str, length: str, fit: str) -> Cut:
 
 
 class _Tailor:
-    """Collect the strokes of one garment."""
+    """Collects the strokes of one garment."""
 
     def __init__(self, garment: str, sleeves: str, neck: str, length: str, fit: str) -> None:
         self.block = _BLOCKS[garment]
@@ -134,12 +135,12 @@ class _Tailor:
         return float(np.interp(height, self.block.heights, self.block.sides[self.fit]))
 
     def both(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """Add a stroke on the right and, mirrored, on the left."""
+        """Add a stroke on the right side, and mirrored on the left side."""
         for side in (1, -1):
             self.add(tone, points * (side, 1), width)
 
     def add(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """Add a polygon, or a line of a ``width`` in frame sides."""
+        """Add a polygon, or a line of ``width`` (in picture sides)."""
         start = sum(len(run) for run in self.points)
         self.points.append(points)
         self.strokes.append(Stroke(tone, start, start + len(points), width))
@@ -270,13 +271,13 @@ def _points(*pairs: Sequence[float] | Points) -> Points:
 
 
 def _mirrored(*right: Points) -> Points:
-    """Return a closed outline from its right half, which begins and ends on the axis."""
+    """Return a closed outline, given the points of its right half, which begins and ends on the axis."""
     half = np.concatenate(right)
     return np.concatenate((half, half[::-1] * (-1, 1)))
 
 
 def _spline(*knots: Sequence[float] | Points, steps: int = 7) -> Points:
-    """Return a smooth curve through the knots (Catmull-Rom), ``steps`` points from one to the next."""
+    """Return a smooth curve through the knots (Catmull-Rom), with ``steps`` points from one to the next."""
     inner = _points(*knots)
     padded = np.concatenate((2 * inner[:1] - inner[1:2], inner, 2 * inner[-1:] - inner[-2:-1]))
     a, b, c, d = (padded[i : i + len(inner) - 1, None] for i in range(4))

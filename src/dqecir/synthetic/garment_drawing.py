@@ -1,4 +1,4 @@
-"""Draw procedural garments with Pillow: cloth, cut, light and background."""
+"""Draw garments with Pillow: cloth, cut, light and background."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _BACKGROUNDS: tuple[RGB, ...] = (
 )
 _WORDS = ("NOVA", "LUMO", "VELA", "KITE", "MIRA", "ORBIT", "DUNE", "ECHO", "HALO", "PIXEL")
 _TONES = {"seam": 0.26, "trim": 0.34, "inside": 0.46, "raised": 0.10, "button": 0.72}
-"""Tone -> its mix of the garment's colour (0) and its ink (1)."""
+"""Tone -> share of ink in it: 0 is the garment's colour, 1 its ink."""
 
 _SUPERSAMPLING = 2
 _CLOTH = 1.6
-"""Side of a swatch of patterned cloth, in frame sides."""
+"""Side of a piece of patterned cloth, in picture sides."""
 _FOLDS = 12
 
 
 def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size: int = 64) -> Image.Image:
-    """Draw one garment: RGB, ``size`` x ``size`` pixels (64 to 512).
+    """Draw a garment with these attributes: RGB, ``size`` x ``size`` pixels (64 to 512).
 
-    ``rng`` draws everything that no attribute names: pose, shades, lettering, folds, light and
-    background. Raises ``DataError`` for an invalid vector or size.
+    ``rng`` decides everything that no attribute names: pose, shades, letters, folds, light and background.
+    Raises ``DataError`` for an invalid vector or size.
     """
     check_vector(attributes)
     check_size("garments", size)
@@ -69,7 +69,7 @@ def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size
 
 
 class _Pose:
-    """A small rotation, scaling and shift of the garment, to pixels of the canvas."""
+    """A small rotation, scaling and shift that maps points of a cut to pixels."""
 
     def __init__(self, side: int, chance: Sequence[float]) -> None:
         self.side = side
@@ -80,14 +80,14 @@ class _Pose:
         self.shift = side * (0.5 + 0.04 * (np.array(chance[2:4]) - 0.5))
 
     def place(self, points: NDArray[np.float64]) -> list[float]:
-        """Return points of a cut as a flat list of pixel coordinates."""
+        """Return points of a cut [N, 2] as a flat list of pixel coordinates."""
         placed = (points - (0.0, 0.5)) @ self.matrix + self.shift
         flat: list[float] = placed.ravel().tolist()
         return flat
 
 
 def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) -> Image.Image:
-    """Paint the details of a cut on the cloth; return its silhouette, 0 or 255 for each pixel."""
+    """Paint the details of a cut on the cloth; return its silhouette as a mask of 0 and 255."""
     mask = Image.new("L", cloth.size, 0)
     shears, brush = ImageDraw.Draw(mask), ImageDraw.Draw(cloth)
     flat = pose.place(cut.points)
@@ -105,7 +105,7 @@ def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) ->
 def _print_pattern(
     cloth: Image.Image, pattern: str, color: RGB, pose: _Pose, chance: Sequence[float]
 ) -> None:
-    """Paint a pattern over the whole cloth, rotated with the garment, from a random part of the swatch."""
+    """Paint a random part of a pattern on the whole cloth, rotated like the garment."""
     swatch = _swatch(pattern, pose.side)
     zoom = 0.92 + 0.16 * chance[0]
     cos, sin = zoom * np.cos(pose.angle), zoom * np.sin(pose.angle)
@@ -131,7 +131,7 @@ def _letter(cloth: Image.Image, cut: Cut, pose: _Pose, base: RGB, word: str) -> 
 
 
 def _lit(cloth: Image.Image, mask: Image.Image, chance: Sequence[float]) -> Image.Image:
-    """Lay the garment on a background, with folds, a rounded body and a soft shadow."""
+    """Put the garment on a background, with folds, a rounded body and a soft shadow."""
     size = cloth.width
     small = mask.reduce(max(1, size // 16))
     soft = np.asarray(small.resize(mask.size, Image.Resampling.BICUBIC), dtype=np.float32) / 255
@@ -155,7 +155,7 @@ def _lit(cloth: Image.Image, mask: Image.Image, chance: Sequence[float]) -> Imag
 
 @lru_cache(maxsize=8)
 def _slopes(size: int) -> tuple[Field, Field]:
-    """Return planes from -1 to 1, rising to the right and downwards."""
+    """Return two planes [size, size] from -1 to 1: one rises to the right, one downwards."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     down, across = np.meshgrid(ramp, ramp, indexing="ij")
     return across, down
@@ -179,7 +179,7 @@ def _folds(size: int) -> Field:
 
 @lru_cache(maxsize=16)
 def _swatch(pattern: str, side: int) -> Image.Image:
-    """Return the mask (0 to 255) of the pattern's colour on cloth, for a canvas of ``side`` pixels."""
+    """Return a mask (0 to 255) of where a pattern's colour is on cloth, for a picture of ``side`` pixels."""
     fine = 2
     edge = round(_CLOTH * side)
     swatch = Image.new("L", (fine * edge, fine * edge), 0)
@@ -232,7 +232,7 @@ _PATTERNS = {"striped": _stripes, "checked": _checks, "dotted": _dots, "floral":
 
 @lru_cache(maxsize=2048)
 def _lettering(word: str, width: int, height: int) -> Image.Image:
-    """Return a mask of a word in heavy letters of ``width`` x ``height`` pixels, with a margin of one."""
+    """Return a mask of ``width`` x ``height`` pixels of a word in heavy letters, with a margin of 1."""
     font = ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(word, stroke_width=4)
     large = Image.new("L", (round(right - left), round(bottom - top)), 0)
@@ -243,7 +243,7 @@ def _lettering(word: str, width: int, height: int) -> Image.Image:
 
 
 def _towards_ink(color: RGB, share: float) -> RGB:
-    """Return a colour mixed with its ink: black, or white on dark garments."""
+    """Return a colour mixed with ``share`` of its ink, which is black, or white on dark garments."""
     ink, share = (235, share * 0.8) if luma(color) < 60 else (18, share)
     red, green, blue = (round(part + share * (ink - part)) for part in color)
     return red, green, blue

@@ -1,7 +1,7 @@
-"""Attribute vectors of procedural garments: their values, edits, and families of neighbours.
+"""Attribute vectors of drawn garments: possible values, edits, and families of similar vectors.
 
-The numbers below decide how hard retrieval is. Larger families and fewer edits give an image more near
-neighbours, so that the reference image alone helps less; more images of a vector add right answers.
+The numbers below decide how hard retrieval is. Larger families and fewer edits give a picture more near
+neighbours, so that the reference alone helps less; more pictures of a vector mean more right answers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ GARMENT_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "print": ("yes", "no"),
     }
 )
-"""Column -> values. ``pattern_color`` is ``""`` on plain garments and never equals ``color``; for
-shirts and tops ``length`` describes the hem: cropped, normal, tunic."""
+"""Column -> its values. ``pattern_color`` is empty for plain garments, and never equals ``color``. For shirts
+and tops ``length`` is that of the hem: cropped, normal, tunic."""
 
 _EDITED = tuple(column for column in GARMENT_ATTRIBUTES if column != "garment")
 
@@ -40,13 +40,13 @@ _EDITED = tuple(column for column in GARMENT_ATTRIBUTES if column != "garment")
 MEMBERS = 20
 """Number of attribute vectors in a family."""
 _EDITS = (7.0, 1.0, 0.6)
-"""Weights of 1, 2 and 3 edits between a new member of a family and the member that it is made from."""
+"""Relative frequency of 1, 2 and 3 edits between a new member of a family and the member it comes from."""
 _RENDERS = (1.0, 1.0, 2.0, 2.0)
-"""Weights of 1 to 4 images of one vector."""
+"""Relative frequency of 1 to 4 pictures of one vector."""
 
 
 def check_vector(attributes: Mapping[str, str]) -> None:
-    """Raise ``DataError`` that names the wrong column if a mapping is no valid attribute vector."""
+    """Raise ``DataError``, which names the column, if a mapping is no valid attribute vector."""
     check_values("garment", attributes, GARMENT_ATTRIBUTES, "pattern_color")
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
@@ -59,7 +59,7 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(garment: str, rng: np.random.Generator) -> Vector:
-    """Draw a valid vector, every attribute uniformly and independently."""
+    """Return a random valid vector; every attribute is uniform and independent."""
     vector = {column: any_of(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
     vector["garment"] = garment
     if vector["pattern"] == "plain":
@@ -70,7 +70,7 @@ def random_vector(garment: str, rng: np.random.Generator) -> Vector:
 
 
 def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> Vector:
-    """Draw a valid vector of the same garment that is exactly ``edits`` (1 to 3) edits away."""
+    """Return a random valid vector of the same garment that differs in ``edits`` (1 to 3) attributes."""
     while True:
         child = dict(vector)
         for place in rng.permutation(len(_EDITED))[:edits]:
@@ -86,10 +86,10 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 
 def garment_families(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Draw items of one garment with their families; the last family may be smaller.
+    """Return random vectors of one garment, each with the number of its family; the last may be smaller.
 
-    A family starts from a random vector; every further member is a few edits away from an earlier member,
-    and different from all of them.
+    A family begins with a random vector; every other member differs in a few attributes from an earlier one,
+    and in at least one from all.
     """
     found: list[tuple[Vector, int]] = []
     family = 0
@@ -101,7 +101,7 @@ def garment_families(items: int, garment: str, rng: np.random.Generator) -> list
 
 
 def independent_garments(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Draw items of one garment, each with a random vector and its own family."""
+    """Return random vectors of one garment, each in a family of its own."""
     return [(random_vector(garment, rng), family) for family in range(items)]
 
 
@@ -116,5 +116,5 @@ def _family(garment: str, rng: np.random.Generator) -> list[Vector]:
 
 
 def _one_of(weights: tuple[float, ...], rng: np.random.Generator) -> int:
-    """Draw a number by the weights of 1, 2, ..."""
+    """Return a random number 1, 2, ..., with these weights."""
     return 1 + int(rng.choice(len(weights), p=np.array(weights) / sum(weights)))

@@ -1,8 +1,8 @@
-"""Procedural garments: a catalogue of drawn clothes whose attributes are known exactly.
+"""Drawn garments: a catalogue of clothes whose attributes are known exactly.
 
-For experiments, tests and training on machines without data sets. ``families`` arranges the images
-so that neither the reference image nor the text alone finds the target; ``independent`` spreads them
-evenly over all attribute vectors, for the pre-training of encoders.
+It is for experiments, tests and training on machines without data sets. With ``families`` neither the
+reference image nor the text alone is enough to find the target; ``independent`` spreads pictures evenly over
+all attribute vectors, for pretraining encoders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, garment_familie
 
 
 def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) -> tuple[Items, list[int]]:
-    """Spread the items evenly over the three garments, and order families so that splits get all of them."""
+    """Return items spread evenly over the three garments, and families in an order for splitting.
+
+    In that order, each split gets families of all three garments.
+    """
     kinds = GARMENT_ATTRIBUTES["garment"]
     draw = garment_families if arrangement == "families" else independent_garments
     found: list[tuple[Row, int]] = []

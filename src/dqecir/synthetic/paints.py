@@ -8,9 +8,9 @@ RGB = tuple[int, int, int]
 
 
 def shade(paint: RGB, chance: Sequence[float]) -> RGB:
-    """Return a paint with so little other lightness and hue that it keeps its name.
+    """Return a colour with a slightly different lightness and hue, so that its name stays right.
 
-    ``chance`` holds four numbers from 0 to 1.
+    ``chance`` are four random numbers from 0 to 1.
     """
     light = 1 + 0.08 * (chance[0] - 0.5)
     red, green, blue = (
@@ -21,5 +21,5 @@ def shade(paint: RGB, chance: Sequence[float]) -> RGB:
 
 
 def luma(color: RGB) -> float:
-    """Return how light a colour is, from 0 to 255, by the weights of ITU-R BT.601."""
+    """Return the lightness of a colour from 0 to 255, with the weights of ITU-R BT.601."""
     return 0.30 * color[0] + 0.59 * color[1] + 0.11 * color[2]

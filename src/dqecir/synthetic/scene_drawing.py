@@ -1,4 +1,4 @@
-"""Draw procedural scenes with Pillow: textured shapes on a background."""
+"""Draw scenes with Pillow: textured shapes on a background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqecir.synthetic.scene_vectors import ALONE, check_vector
 
 Points = NDArray[np.float64]  # [points, 2], in the unit circle, downwards positive
 Background = Callable[[np.random.Generator, int], Image.Image]
-"""Side in pixels -> background."""
+"""Function (random generator, side in pixels) -> a background."""
 
 PAINTS: Mapping[str, RGB] = {
     "black": (26, 26, 30),
@@ -30,9 +30,9 @@ PAINTS: Mapping[str, RGB] = {
 
 _SUPERSAMPLING = 2
 _VIEWS = 4
-"""Number of drawings of each background."""
+"""Number of different drawings of each background."""
 _RADII = {"small": 0.062, "medium": 0.092, "big": 0.128}
-"""Radius of a figure, in frame sides."""
+"""Size -> radius of a figure, in picture sides."""
 _OTHER_RADIUS = 0.088
 _MIDDLES = {
     "left": (0.28, 0.5),
@@ -41,19 +41,19 @@ _MIDDLES = {
     "bottom": (0.5, 0.72),
     "centre": (0.5, 0.5),
 }
-"""Place -> centre of the group of figures."""
+"""Place -> centre (x, y) of the group of figures, in picture sides."""
 _OPPOSITE = {"left": (0.85, 0.5), "right": (0.15, 0.5), "top": (0.5, 0.85), "bottom": (0.5, 0.15)}
 _CORNERS = ((0.12, 0.12), (0.88, 0.12), (0.12, 0.88), (0.88, 0.88))
 _ROWS = {1: (1,), 2: (2,), 3: (2, 1), 4: (2, 2), 5: (3, 2)}
-"""Number of figures -> figures in each row (in each column if the group is left or right)."""
+"""Number of figures -> figures in each row (in each column, if the group is at the left or right)."""
 _RIM = 0.012
 
 
 def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: int = 96) -> Image.Image:
-    """Draw one scene: RGB, ``size`` x ``size`` pixels (64 to 512).
+    """Draw a scene with these attributes: RGB, ``size`` x ``size`` pixels (64 to 512).
 
-    ``rng`` draws everything that no attribute names: shades, rotation, spacing and the background's
-    details. Raises ``DataError`` for an invalid vector or size.
+    ``rng`` decides everything that no attribute names: shades, rotation, spacing and details of the
+    background. Raises ``DataError`` for an invalid vector or size.
     """
     check_vector(attributes)
     check_size("scenes", size)
@@ -80,7 +80,7 @@ def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: 
 
 
 def _places(count: int, place: str, spread: float) -> list[tuple[float, float]]:
-    """Return the figures' centres: rows around the centre of the group, or columns if it is at a side."""
+    """Return the centres of the figures: in rows around the group's centre, or in columns at a side."""
     x, y = _MIDDLES[place]
     found = []
     rows = _ROWS[count]
@@ -102,7 +102,7 @@ def _paint(
     radius: float,
     turn: float,
 ) -> None:
-    """Paint one shape with its rim; its texture has the ink of its colour and rotates with it."""
+    """Paint one shape with its rim; the texture has the ink of the colour, and rotates with the shape."""
     side = canvas.width
     points = _OUTLINES[shape]
     cos, sin = float(np.cos(turn)), float(np.sin(turn))

@@ -1,4 +1,4 @@
-"""Attribute vectors of procedural scenes: their values, and sets of near-identical scenes."""
+"""Attribute vectors of drawn scenes: possible values, and sets of nearly equal scenes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dqecir.synthetic.attribute_vectors import Vector, any_of, check_values, edi
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 COLOURS = ("black", "white", "red", "orange", "yellow", "green", "blue", "purple")
 ALONE = "none"
-"""The value of ``other`` for a scene without another object."""
+"""Value of ``other`` for a scene without another object."""
 
 SCENE_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -29,24 +29,24 @@ SCENE_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "background": ("sky", "grass", "sand", "night", "paper", "bricks"),
     }
 )
-"""Column -> values. The figures are a group of one shape; ``other`` is a single object of another shape,
-and ``other_colour`` is ``""`` if there is none."""
+"""Column -> its values. The figures are a group of the same shape; ``other`` is a single object of another
+shape, and ``other_colour`` is empty if there is none."""
 
 SET_SIZE = 6
-"""Scenes in a set (as in CIRR, arXiv 2108.04024)."""
+"""Number of scenes in a set, as in CIRR (arXiv 2108.04024)."""
 
 _SETS = 9
-"""Number of sets of a theme; more sets repeat vectors more often, and give more right answers."""
+"""Number of sets of a theme; with more sets, scenes recur more often, which gives more right answers."""
 _VARYING = 4
-"""Columns in which the scenes of a theme differ."""
+"""Number of columns in which the scenes of a theme differ."""
 _MOST_CHANGES = 3
-"""Columns in which the scenes of a set differ."""
+"""Most columns in which two scenes of a set differ."""
 _ALTERNATIVES = (2, 3)
-"""Least and largest number of values of a varying column within a theme."""
+"""Smallest and largest number of values that a varying column has within a theme."""
 
 
 def check_vector(attributes: Mapping[str, str]) -> None:
-    """Raise ``DataError`` that names the wrong column if a mapping is no valid attribute vector."""
+    """Raise ``DataError``, which names the column, if a mapping is no valid attribute vector."""
     check_values("scene", attributes, SCENE_ATTRIBUTES, "other_colour")
     if (attributes["other"] == ALONE) != (attributes["other_colour"] == ""):
         raise DataError(
@@ -58,23 +58,23 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(rng: np.random.Generator) -> Vector:
-    """Draw a valid vector, every attribute uniformly and independently."""
+    """Return a random valid vector; every attribute is uniform and independent."""
     vector = {column: any_of(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
     vector["other"] = any_of(without(SCENE_ATTRIBUTES["other"], vector["figure"]), rng)
     return _settled(vector)
 
 
 def independent_scenes(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Draw scenes with random vectors, each with its own theme."""
+    """Return random vectors, each in a theme of its own."""
     return [(random_vector(rng), number) for number in range(items)]
 
 
 def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Draw scenes with the themes of their sets. ``set`` numbers sets of six; the last may be smaller.
+    """Return vectors of scenes, each with the number of its theme; the column ``set`` names sets of six.
 
-    A theme is a random vector and, for each of a few columns, a few alternative values. Every set of
-    a theme varies at most three of those columns: any two of its scenes differ in one to three
-    attributes. The sets of a theme overlap, so that scenes recur in other sets.
+    The last set may be smaller. A theme is a random vector and, for a few columns, a few alternative values.
+    Each set of the theme varies at most three of these columns, so that any two of its scenes differ in one
+    to three attributes. The sets of a theme overlap, so that scenes occur in several sets.
     """
     found: list[tuple[Vector, int]] = []
     number = theme = 0
@@ -89,7 +89,7 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]
 
 
 def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
-    """Draw a vector (with a colour of the other object even without one), and the columns' alternatives."""
+    """Return a random vector, which always has a colour of the other object, and alternatives by column."""
     base = random_vector(rng)
     base["other_colour"] = base["other_colour"] or any_of(COLOURS, rng)
     columns = [c for c in SCENE_ATTRIBUTES if c != "other_colour" or base["other"] != ALONE]
@@ -104,7 +104,10 @@ def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
 
 
 def _free(column: str, base: Vector, alternatives: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a column's possible values besides the base's; figures and the other object differ in shape."""
+    """Return the values that a column may have besides that of ``base``.
+
+    Figures and other object differ in shape.
+    """
     taken = {base[column]}
     if column in ("figure", "other"):
         rival = "other" if column == "figure" else "figure"
@@ -113,7 +116,7 @@ def _free(column: str, base: Vector, alternatives: Mapping[str, Sequence[str]]) 
 
 
 def _set(base: Vector, alternatives: Mapping[str, Sequence[str]], rng: np.random.Generator) -> list[Vector]:
-    """Six different vectors of a theme that differ in at most three columns."""
+    """Return six different vectors of a theme that differ in at most three columns."""
     columns = list(alternatives)
     while True:
         order = rng.permutation(len(columns))

@@ -1,8 +1,8 @@
-"""Procedural scenes: a catalogue of drawn objects in sets of near-identical images, in the form of CIRR.
+"""Drawn scenes: a catalogue of objects in sets of nearly equal images, in the form of CIRR.
 
-For experiments, tests and training on machines without data sets. ``families`` arranges the images
-in sets of six that differ in one to three attributes (arXiv 2108.04024), which a column ``set`` names;
-``independent`` spreads them evenly over all attribute vectors, for the pre-training of encoders.
+It is for experiments, tests and training on machines without data sets. With ``families`` the images are in
+sets of six that differ in one to three attributes (arXiv 2108.04024), named by the column ``set``;
+``independent`` spreads images evenly over all attribute vectors, for pretraining encoders.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dqecir.synthetic.scene_vectors import independent_scenes, scene_sets
 
 
 def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) -> tuple[Items, list[int]]:
-    """Arrange the scenes of a theme, and so its sets, as one family."""
+    """Return the scenes with their themes as families, so that all sets of a theme are in the same split."""
     found = (scene_sets if arrangement == "families" else independent_scenes)(items, rng)
     return found, rng.permutation(found[-1][1] + 1).tolist()
 

@@ -1,1 +1,1 @@
-"""Training: recipes, data, the loop and its stages."""
+"""Training: recipes, training data, the training loop, and the stages of pretraining."""

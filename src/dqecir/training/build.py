@@ -32,16 +32,16 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import CatalogueSource, Recipe
 
 Part = tuple[Benchmark, TokenStore]
-"""A benchmark, and the image tokens of its images in order."""
+"""A benchmark, and the stored image tokens of its images in the same order."""
 
 
 def model_for(
     recipe: Recipe, start: ComposedModel, options: Mapping[str, Any] | None = None, seed: int | None = None
 ) -> ComposedModel:
-    """Return ``start`` with the method of a recipe.
+    """Return a model with the encoder of ``start`` and the untrained method of ``recipe``.
 
-    ``options`` are the method's; default: the recipe's. ``seed`` draws new parameters; default: the seed
-    of the training. Raises :class:`DataError` if the method does not fit the model.
+    ``options`` are those of the method. Default: the recipe's. ``seed`` initialises new parameters. Default:
+    the seed in the recipe. Raises :class:`DataError` if the method does not fit the model.
     """
     torch.manual_seed(recipe.training.seed if seed is None else seed)
     return start.with_method(recipe.method, recipe.options if options is None else options)
@@ -58,8 +58,9 @@ def build_trainer(
 ) -> Trainer:
     """Return a trainer that writes to the folder ``run``; ``Trainer.fit`` runs or resumes it.
 
-    ``model`` comes from :func:`model_for`. The triplets of a batch are of one part of ``training``. Without
-    ``evaluator`` nothing is measured, and the last model is the best. ``text`` as in :meth:`TrainingData.of`.
+    ``model`` is the result of :func:`model_for`. All triplets of a batch come from one part of ``training``.
+    Without an ``evaluator`` nothing is measured, and the last model counts as the best. ``text`` as in
+    :meth:`TrainingData.of`.
     """
     data = TrainingData.of(*joined(training), model, text)
     learn_images(model.method, data.store)
@@ -68,7 +69,7 @@ def build_trainer(
 
 
 def joined(parts: Sequence[Part]) -> tuple[Benchmark, Store]:
-    """Join the benchmarks of several parts into one, and their stores into another."""
+    """Join the benchmarks of several parts to one, and their stores to one."""
     benchmarks, stores = zip(*parts, strict=True)
     return join_benchmarks(benchmarks), JoinedStore.of(stores)
 
@@ -83,10 +84,10 @@ def trainer_for(
 ) -> Trainer:
     """Return a trainer of ``recipe`` on the split that it names; ``dev`` chooses the best checkpoint.
 
-    A folder is a catalogue or has its own triplets. ``model_folder`` is a model to start from, as in
-    :func:`read_model`; None: the shipped one. ``tokens`` is the folder of the image tokens, which several
-    runs may share. Default: in the run's folder. Raises :class:`DataError` if a folder or the model does not
-    fit the recipe, and if a split has no picture.
+    Each of ``folders`` is a catalogue, or has its own triplets. ``model_folder`` is the model to start from,
+    as in :func:`read_model`; None: the shipped one. ``run`` is the folder to write to. ``tokens`` is the
+    folder of image tokens, which several runs may share. Default: in ``run``. Raises :class:`DataError` if a
+    folder or the model does not fit the recipe, or if a split has no picture.
     """
     start = read_model(model_folder)
     sources = _read(folders, recipe)
@@ -101,7 +102,7 @@ def trainer_for(
             benchmark = _triplets(recipe, source, split, f"{place}-{folder.name}")
             views = _views(recipe, place) if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
-            # One of several processes encodes; the others then open the store.
+            # If there are several processes, one encodes; the others wait, and then open the store.
             with processes().main_process_first():
                 store = store_of(model, benchmark, kept, views, quiet, recipe.training.tokens)
             parts.append((benchmark, store))
@@ -109,9 +110,9 @@ def trainer_for(
 
 
 def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
-    """Read catalogues; with sources, keep their columns, and hold out ``dev``.
+    """Read catalogues, with only the columns of the recipe's sources, whose held-out pictures become ``dev``.
 
-    A folder of a user's own triplets stays a path.
+    A folder with its own triplets is returned as a path.
     """
     if recipe.sources is None:
         return [folder if has_triplets(folder) else read_catalogue(folder) for folder in folders]
@@ -132,14 +133,17 @@ def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
 
 
 def _views(recipe: Recipe, place: int) -> int:
-    """Return how many views of a catalogue's pictures are stored."""
+    """Return how many views of each picture of catalogue number ``place`` are stored."""
     source = recipe.sources[place] if recipe.sources is not None else None
     own = source.views if isinstance(source, CatalogueSource) else None
     return own or recipe.training.views
 
 
 def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:
-    """Draw the triplets of a split by the recipe; in a catalogue's dev, two for each reference."""
+    """Draw the triplets of a split as the recipe says.
+
+    In the dev split of a catalogue, two for each reference.
+    """
     settings, is_dev = recipe.triplets, split == "dev"
     if isinstance(source, Path):
         return read_triplets(source, split, None if is_dev else settings.count, settings.seed, name)
@@ -158,10 +162,10 @@ def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -
 
 
 def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> dict[str, Any]:
-    """Return the recipe's options; a method that compares columns gets those that catalogues ``had``.
+    """Return the method's options; a method that compares columns gets only the columns ``had``.
 
-    Heads of other columns were trained on other catalogues, and would only guess. Without any table, all
-    columns are compared.
+    ``had`` are the columns of the catalogues. Heads of other columns were trained on other catalogues, and
+    would only guess. If there is no table, all columns are compared.
     """
     named = "columns" in recipe.options
     if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:

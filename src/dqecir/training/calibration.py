@@ -1,4 +1,4 @@
-"""Calibrate the probabilities of attribute heads by a temperature for each column.
+"""Calibrate the probabilities of attribute heads with one temperature for each column.
 
 Source: temperature scaling and the expected calibration error of Guo et al. (arXiv 1706.04599).
 """
@@ -17,21 +17,22 @@ from dqecir.methods.attribute_heads import AttributeHeads
 
 _BINS = 15
 _TEMPERATURES = torch.logspace(-1.0, 0.7, 120, base=10.0)
-"""Temperatures that are tried: 0.1 to 5, in steps of 3 %."""
+"""Temperatures that are tried: from 0.1 to 5, in steps of about 3 %."""
 
 
 @dataclass(frozen=True)
 class ColumnCalibration:
-    """The calibration of a column's head, on pictures outside its training."""
+    """The calibration of one column's head, measured on pictures that did not train it."""
 
     temperature: float
-    """The number by which the head's logits are divided."""
+    """Number by which the logits of the head are divided."""
     accuracy: float
-    """Share of known values that the head predicts, in percent."""
+    """Share of the known values that the head predicts rightly, in percent."""
     calibration_error: float
-    """Mean difference between a probability and the share of right values in its bin, in percent."""
+    """Mean difference between the predicted probability and the share of right values in its bin, in
+    percent."""
     pictures: int
-    """Number of pictures whose value is known."""
+    """Number of pictures whose value in this column is known."""
 
 
 def calibrate(
@@ -39,9 +40,9 @@ def calibrate(
 ) -> dict[str, ColumnCalibration]:
     """Divide each column's logits by the best temperature, by changing the weights of ``heads``.
 
-    Return the calibration of each column. ``batches`` are pixels [B, 3, S, S] and codes [B, C] of the
-    columns' values, or ``UNKNOWN_CODE``. As in ``dqecir describe``, probabilities are the mean over a picture
-    and its mirror image. Columns without a known value are not changed.
+    Returns column -> its calibration. ``batches`` are pixels [B, 3, S, S] and codes [B, C]: the place of the
+    value in each column, or ``UNKNOWN_CODE``. As in ``dqecir describe``, probabilities are the mean over a
+    picture and its mirror image. A column without any known value is not changed.
     """
     plain, mirrored, codes = _read(heads, tower, batches)
     found = {}
@@ -68,7 +69,7 @@ def calibrate(
 def calibration_error(probabilities: Tensor, codes: Tensor) -> float:
     """Return the expected calibration error of the most probable values, over 15 bins of equal width.
 
-    ``probabilities`` [N, K], ``codes`` [N] the right values.
+    ``probabilities`` [N, K]; ``codes`` [N] are the right values. The result is from 0 to 1.
     """
     highest, named = probabilities.max(dim=1)
     bins = (highest * _BINS).long().clamp(max=_BINS - 1)
@@ -77,7 +78,7 @@ def calibration_error(probabilities: Tensor, codes: Tensor) -> float:
 
 
 def _mean(views: Tensor) -> Tensor:
-    """Turn logits of views [V, N, K] into mean probabilities [N, K]."""
+    """Return mean probabilities [N, K] over views, from logits [V, N, K]."""
     return views.softmax(dim=2).mean(dim=0)
 
 
@@ -85,7 +86,7 @@ def _mean(views: Tensor) -> Tensor:
 def _read(
     heads: AttributeHeads, tower: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]:
-    """Return logits of every column for the pictures and for their mirror images, and the codes."""
+    """Return column -> logits of pictures, the same of their mirror images, and the codes [N, C]."""
     heads.eval()
     tower.eval()
     sides: tuple[dict[str, list[Tensor]], ...] = ({}, {})

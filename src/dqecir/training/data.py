@@ -25,7 +25,7 @@ from dqecir.model.composed_model import ComposedModel
 def attribute_codes(
     attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
 ) -> Tensor:
-    """Return [N, K] the place of each image's value among a column's values, or ``UNKNOWN_CODE``."""
+    """Return [N, K]: the place of each image's value among the values of each column, or ``UNKNOWN_CODE``."""
     codes = torch.full((images, len(columns)), UNKNOWN_CODE)
     for place, (column, values) in enumerate(columns.items()):
         known = {value: code for code, value in enumerate(values)}
@@ -35,7 +35,7 @@ def attribute_codes(
 
 
 def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return [Q, K] whether each triplet's captions request a column: 1, 0, or ``UNKNOWN_CODE``."""
+    """Return [Q, K]: whether the captions of each triplet request each column: 1, 0 or ``UNKNOWN_CODE``."""
     asked = torch.full((len(triplets), len(columns)), UNKNOWN_CODE)
     for row, triplet in enumerate(triplets):
         if triplet.asked:
@@ -45,10 +45,11 @@ def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[st
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The triplets of one benchmark, ready for drawing; there are Q queries.
+    """The Q triplets of one benchmark as tensors.
 
-    ``texts`` [2Q] has every query's text in the readings 0 and 1 of :func:`caption_order`: row q in the
-    given order, row Q + q reversed.
+    ``references`` and ``targets`` [Q] are positions of images. ``texts`` has 2Q rows (or 4Q,
+    :func:`with_single_captions`): row q has the captions of query q in the given order, row Q + q in reverse
+    order (:func:`caption_order`). ``relevant``: the known right answers of each query.
     """
 
     benchmark: Benchmark
@@ -58,13 +59,13 @@ class TrainingData:
     texts: TextBatch
     relevant: tuple[frozenset[int], ...]
     rows: dict[str, Tensor]
-    """Category -> its queries."""
+    """Category -> the numbers of its queries."""
     attribute_values: Tensor
-    """[N, K] codes of the images' true attributes in the order of the model's heads, or ``UNKNOWN_CODE``."""
+    """[N, K]: place of each image's true value in each column of the heads, or ``UNKNOWN_CODE``."""
     asked: Tensor
-    """[Q, K] whether each query's text requests a column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
+    """[Q, K]: whether each query's text requests each column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
     reverse_texts: TextBatch | None = None
-    """The texts of the way back, in the rows of ``texts``, if the method uses them."""
+    """Texts of the reverse direction (target to reference), in the rows of ``texts``; None if not used."""
 
     @classmethod
     def of(
@@ -74,10 +75,10 @@ class TrainingData:
         model: ComposedModel,
         text: QueryFormatter | None = None,
     ) -> TrainingData:
-        """Tokenise and index ``benchmark`` for ``model``; ``store`` holds its images in their order.
+        """Tokenise the texts of ``benchmark`` for ``model``; ``store`` has its images in their order.
 
-        ``text`` makes the text of a triplet. Default: the method joins the captions. Raises
-        :class:`DataError` if there is nothing to train on.
+        ``text`` returns the text of a triplet. Default: the method joins the captions. Raises
+        :class:`DataError` if there are too few triplets.
         """
         triplets, method = benchmark.triplets, model.method
         columns = model.heads.config.columns if model.heads is not None else {}
@@ -105,13 +106,13 @@ class TrainingData:
         return len(self.references)
 
     def corpus(self, category: str, scope: str) -> Tensor:
-        """Return the candidates for a category's negatives: positions [N], ascending."""
+        """Return the images from which a category's negatives are chosen: positions [N], ascending."""
         if scope == "gallery":
             return torch.from_numpy(self.benchmark.galleries[category])
         return self.targets[self.rows[category]].unique()
 
     def right_answers(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Return [q, C] bool: which candidates (positions [C]) are known right answers of the queries."""
+        """Return a mask [q, C]: which candidates (positions [C]) are known right answers of queries [q]."""
         places = {position: place for place, position in enumerate(candidates.tolist())}
         right = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
         for row, query in enumerate(queries.tolist()):
@@ -127,7 +128,7 @@ class TrainingData:
         return right
 
     def eligible(self, queries: Tensor, candidates: Tensor, options: NegativeSampling) -> Tensor:
-        """Return [q, C] bool: which candidates may be drawn as negatives of the queries."""
+        """Return a mask [q, C]: which candidates (positions [C]) may be negatives of ``queries`` [q]."""
         allowed = candidates[None] != self.targets[queries, None]
         if options.reference == "excluded":
             allowed &= candidates[None] != self.references[queries, None]
@@ -138,28 +139,28 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Draw:
-    """The triplets of a step: q queries of this process, C images of the whole batch."""
+    """The triplets of one training step: q queries of this process, and C images of the whole batch."""
 
     batch: Tensor
-    """All queries of the batch, of every process."""
+    """Numbers of all queries of the batch, over all processes."""
     queries: Tensor
-    """[q] this process's share of them."""
+    """[q]: the part of ``batch`` that this process trains on."""
     negatives: Tensor
-    """[q, K] positions."""
+    """[q, K]: positions of the drawn negatives."""
     readings: Tensor
-    """[q] the order of each query's captions (:func:`caption_order`)."""
+    """[q]: in which order the captions of each query are read (:func:`caption_order`)."""
     candidates: Tensor
-    """[C] positions of all targets and negatives, ascending."""
+    """[C]: positions of all targets and negatives, ascending."""
     images: Tensor
-    """[q + C] positions of the references, then the candidates."""
+    """[q + C]: positions of the references, then of the candidates."""
     views: Tensor
-    """[q + C] the stored view of each image."""
+    """[q + C]: which stored view of each image is used."""
 
 
 def with_single_captions(
     data: TrainingData, method: Method, encoder: TextEncoder
 ) -> tuple[TextBatch, TextBatch | None]:
-    """Return texts and reverse texts with 2Q more rows: each query's first caption alone, then its last.
+    """Return texts and reverse texts with 2Q more rows: the first caption of each query alone, then the last.
 
     Raises :class:`DataError` if a query has more than two captions.
     """
@@ -176,7 +177,7 @@ def with_single_captions(
 def _texts(
     triplets: Sequence[Triplet], readings: Sequence[int], method: Method, text: QueryFormatter | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the texts of all triplets in each caption order, and the method's reverse texts."""
+    """Return the texts of all triplets in each caption order, and the reverse texts of the method."""
     worded = text or (lambda triplet: method.text(triplet.captions))
     orders = [
         replace(triplet, captions=caption_order(triplet.captions, reading))
@@ -188,10 +189,10 @@ def _texts(
 
 
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the batches of one epoch: every query once, the last incomplete batch left out.
+    """Return the batches of one epoch: every query once; an incomplete last batch is left out.
 
-    ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them, because
-    contrast between, say, shirts of one and shoes of another is too easy.
+    ``sizes`` are the numbers of queries of joined data sets. All queries of a batch are from the same data
+    set, because it is too easy to tell the shirts of one from the shoes of another.
     """
     random = np.random.default_rng([seed, epoch])
     batches: list[np.ndarray] = []

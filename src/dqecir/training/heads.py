@@ -1,8 +1,9 @@
-"""Train attribute heads for the columns of a catalogue on stored tokens of a frozen tower.
+"""Train attribute heads for the columns of a catalogue, on stored image tokens of a frozen tower.
 
-Heads do not use the loop of ``Trainer``, which trains a method on triplets for a fixed number of steps and
-keeps one best model. A head is a linear classifier of one column; each column keeps its best round on dev,
-and training ends when no column improves. It takes seconds, so a killed fit starts it again.
+Heads are not trained by ``Trainer``, which trains a method on triplets for a fixed number of steps and keeps
+one best model. A head is a linear classifier of one column. Each column keeps the weights of its best round
+on dev, and training ends when no column improves any more. It takes seconds, so an interrupted training
+simply starts again.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from dqecir.methods.dqe_values import DqeValues
 
 ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
 STEPS = 15
-"""Least steps of a round: a small catalogue is read several times between evaluations on dev."""
+"""Fewest steps of a round, so that a small catalogue is read several times between evaluations on dev."""
 _CHUNK = 256
 
 
 @dataclass(frozen=True)
 class HeadScore:
-    """A head's accuracy on dev, in percent, and that of always predicting the commonest value."""
+    """Accuracy of a head on dev, in percent, and the accuracy of always predicting the commonest value."""
 
     accuracy: float
     commonest: float
     kept: bool
-    """Whether the model's own head was kept, because further training did not improve it."""
+    """Whether the model keeps its earlier head, because training did not improve it."""
 
     @property
     def is_shown(self) -> bool:
-        """Whether the head is better than the commonest value."""
+        """Whether the head is better than always predicting the commonest value."""
         return self.accuracy > self.commonest
 
 
@@ -52,9 +53,11 @@ def fit_heads(
     seed: int,
     quiet: bool = False,
 ) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """Train heads for ``columns``, each from its head in ``old``, if any; keep each one's best on dev.
+    """Train heads for ``columns`` (column -> its values); return them, and column -> its score on dev.
 
-    ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, or ``UNKNOWN_CODE``.
+    ``old`` are heads to start from, if there are any; each column keeps its best weights on dev. ``train``
+    and ``dev`` are stores of images with codes [N, C]: the place of the value in each column, or
+    ``UNKNOWN_CODE``.
     """
     torch.manual_seed(seed)
     device = chosen_device()
@@ -97,16 +100,16 @@ def fit_heads(
 
 
 def heads_of_columns(heads: AttributeHeads, columns: Mapping[str, tuple[str, ...]]) -> AttributeHeads:
-    """Return a copy of the heads of some columns."""
+    """Return new heads for some of the columns, with copied weights."""
     some = AttributeHeads(HeadsConfig(token_width=heads.config.token_width, columns=columns))
     _inherit(some, heads)
     return some.to(heads.queries.device).requires_grad_(False).eval()
 
 
 def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float = 0.0) -> list[Tensor]:
-    """Return the cross-entropy of each column with a known code.
+    """Return the cross-entropy of each column that has a known value in the batch.
 
-    ``logits`` [B, values] of every column, ``codes`` [B, C] of the columns' values, or ``UNKNOWN_CODE``.
+    ``logits``: column -> [B, values]; ``codes`` [B, C]: place of the right value, or ``UNKNOWN_CODE``.
     """
     return [
         F.cross_entropy(
@@ -121,13 +124,13 @@ def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float 
 
 
 def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield batches of every image, repeated until there are ``STEPS``."""
+    """Yield batches that together have every image, repeated until there are :data:`STEPS` batches."""
     for _ in range(-(-STEPS * BATCH // images) if images < STEPS * BATCH else 1):
         yield from torch.randperm(images, generator=generator).split(BATCH)
 
 
 def warm_start(new: DqeValues, old: DqeValues) -> None:
-    """Copy to ``new`` the parameters that ``old`` learned for columns with the same values."""
+    """Copy from ``old`` to ``new`` the parameters of the columns that have the same values in both."""
     for name in ("key", "word_norm", "read_norm"):
         new.get_submodule(name).load_state_dict(old.get_submodule(name).state_dict())
     new.base_scale.data.copy_(old.base_scale.data)
@@ -143,7 +146,7 @@ def warm_start(new: DqeValues, old: DqeValues) -> None:
 
 
 def _inherit(heads: AttributeHeads, old: AttributeHeads) -> set[str]:
-    """Copy the heads of columns with the same values, and return these columns."""
+    """Copy from ``old`` the heads of columns that have the same values in both; return these columns."""
     heads.norm.load_state_dict(old.norm.state_dict())
     before, columns = old.config.columns, list(heads.config.columns)
     same = {column for column in columns if before.get(column) == heads.config.columns[column]}
@@ -163,7 +166,10 @@ def _copy(source: Mapping[str, Tensor], target: dict[str, Tensor], column: str, 
 
 @torch.no_grad()
 def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str, float]:
-    """Return the share of right predictions among images with a known value; 0 if there are none."""
+    """Return column -> share of right predictions among images with a known value, from 0 to 1.
+
+    It is 0 if no image has a known value.
+    """
     heads.eval()
     named = []
     for rows in torch.arange(len(store)).split(_CHUNK):
@@ -177,7 +183,7 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
 
 
 def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Return the share of dev with the commonest value of train."""
+    """Return column -> share of the images of ``dev`` that have the commonest value of ``train``."""
     shares = {}
     for place, column in enumerate(columns):
         seen, asked = (codes[codes[:, place] != UNKNOWN_CODE, place] for codes in (train, dev))

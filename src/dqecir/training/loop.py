@@ -1,7 +1,7 @@
-"""One loop for every method: epochs, refresh of the negatives, checkpoints, resume.
+"""The training loop of all methods: epochs, refresh of negatives, checkpoints, resuming.
 
-Every step draws from generators seeded by (seed, step), so a resumed run gives the same result as one without
-interruption.
+The random numbers of a step depend only on the seed and the step, so a resumed run gives the same result as
+one without interruption.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 PRIMARY_METRIC = "mAP@10"
-"""The metric on dev that chooses ``best``."""
+"""The metric on dev that decides which model is the best."""
 
 BY_REFERENCE = 100_000_000
-"""If a frozen tower has more numbers, a run's models refer to it instead of containing a copy."""
+"""If a frozen tower has more numbers than this, the models of a run refer to it instead of containing it."""
 
 LOG_EVERY = 20
-"""Steps between two lines of the log, and two checks that the loss is finite."""
+"""Number of steps between two lines of the log, and between two checks that the loss is finite."""
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -56,13 +56,16 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return autocast to bfloat16 if ``precision`` asks for it, or if it is ``auto`` and that is faster."""
+    """Return a context that computes in bfloat16 if ``precision`` is bf16, or auto and that is faster.
+
+    Else fp32.
+    """
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def on_device(store: Store, device: torch.device, share: float) -> Store:
-    """Move the store's tokens to an accelerator if they need at most ``share`` of its free memory."""
+    """Copy the store's tokens to an accelerator if they need at most ``share`` of its free memory."""
     if device.type != "cuda":
         return store
     free, _ = torch.cuda.mem_get_info(device)
@@ -77,9 +80,9 @@ def parameter_groups(
     factor: float,
     decay_everything: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return AdamW groups; ``fast`` parameters have ``factor`` times the rate.
+    """Return parameter groups for AdamW; the parameters ``fast`` get ``factor`` times the learning rate.
 
-    Vectors and scalars have no weight decay, unless ``decay_everything``.
+    Vectors and scalars get no weight decay, unless ``decay_everything``.
     """
     quick = {id(parameter) for parameter in fast}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -99,24 +102,24 @@ def parameter_groups(
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measure a model during training; ``best`` is the model with the highest ``metric``."""
+    """Measures a model during training; the model with the highest ``metric`` is the best."""
 
     measure: Callable[[ComposedModel], dict[str, float]]
     metric: str = PRIMARY_METRIC
 
     @classmethod
     def on(cls, benchmark: Benchmark, store: Store) -> Evaluator:
-        """Return an evaluator of retrieval on a benchmark; ``store`` holds its images in order."""
+        """Return an evaluator that measures retrieval on ``benchmark``; ``store`` has its images in order."""
         return cls(
             lambda model: summarise(evaluate(model.method, store, model.text_encoder, benchmark, kept=0))
         )
 
 
 class Trainer:
-    """Train one model by one recipe, in one run folder.
+    """Trains one model by one recipe, in one run folder.
 
     ``RUN/last`` and ``RUN/best`` (by ``evaluator``) are model folders; ``RUN/log.jsonl`` and
-    ``RUN/tensorboard`` are logs; a killed run resumes from ``RUN/state.pt``.
+    ``RUN/tensorboard`` are logs; an interrupted run resumes from ``RUN/state.pt``.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         store = on_device(data.store, self.accelerator.device, settings.tokens_on_device)
         self.tokens = ReadAhead(store, self.accelerator.device)
-        # On a CPU reading ahead does not help, because a step uses all cores and takes much longer.
+        # On a CPU, reading ahead does not help: a step uses all cores, and takes much longer than reading.
         self.reads_ahead = self.accelerator.device.type == "cuda" and store is data.store
         data = replace(data, store=store)
         self.recipe, self.model, self.data, self.evaluator, self.run = recipe, model, data, evaluator, run
@@ -162,13 +165,13 @@ class Trainer:
         self.best = -1.0
         self.watch = Stopwatch(self.accelerator.device.type == "cpu")
         self.negatives_seen = torch.zeros(2, dtype=torch.int64, device=self.accelerator.device)
-        """Number of negatives so far, and how many of them were known right answers."""
+        """Number of negatives that were used so far, and how many of them were known right answers."""
 
     def fit(self) -> dict[str, float]:
-        """Train to the end, and return the last evaluation (empty without an evaluator).
+        """Train to the end; return the metrics of the last evaluation, empty without an evaluator.
 
-        Raises :class:`DataError` for a run that is finished or of another recipe, and if the loss is not a
-        number.
+        Raises :class:`DataError` if ``RUN`` holds a finished run or one of another recipe, and if the loss is
+        not a number.
         """
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
@@ -223,7 +226,7 @@ class Trainer:
         if at_random and step == 0:
             self.miner.fill_at_random(generator)
         if self._refreshes(step):
-            # All processes have the same weights, so all mine the same negatives.
+            # All processes have the same weights, so each finds the same negatives.
             report = self.miner.refresh(self.model.method, generator)
             self._write_log({"what": "mining", "step": step, **report.as_dict()})
 
@@ -234,7 +237,7 @@ class Trainer:
         return self.recipe.negatives.mined and step < self.refresh_steps
 
     def train_step(self, step: int) -> dict[str, Tensor]:
-        """Train one step and return its numbers, which stay on the device, so that nothing waits for them."""
+        """Train one step; return its loss terms by name. They stay on the device, so that nothing waits."""
         settings = self.recipe.training
         factor = settings.schedule.factor(
             step, self.steps, self.epoch_steps, settings.warm_up_steps, settings.final_rate
@@ -259,7 +262,10 @@ class Trainer:
         return {"loss": loss.detach(), **shown, "false_negatives": wrong / seen.clamp(min=1)}
 
     def _checked(self, terms: dict[str, Tensor], step: int) -> dict[str, float]:
-        """Return a step's numbers over all processes; raises :class:`DataError` if the loss is not finite."""
+        """Return the mean of a step's numbers over all processes.
+
+        Raises :class:`DataError` if one is not finite.
+        """
         together = torch.stack([value.float() for value in terms.values()])
         shared = self.accelerator.reduce(together, reduction="mean")
         values = dict(zip(terms, shared.tolist(), strict=True))  # This waits for the device.
@@ -272,7 +278,7 @@ class Trainer:
         return values
 
     def batch(self, step: int) -> TrainingBatch:
-        """Return this process's share of a step's batch; call it for consecutive steps."""
+        """Return this process's part of the batch of a step; call it for consecutive steps."""
         data, device, draw = self.data, self.accelerator.device, self._draw(step)
         self.miner.pool.advance(draw.batch, draw.negatives.shape[1])
         tokens = self.tokens.gather(draw.images, draw.views)
@@ -295,7 +301,7 @@ class Trainer:
         )
 
     def _draw(self, step: int) -> Draw:
-        """Return the draw of a step, without advancing the pool."""
+        """Return the draw of a step, without counting its negatives as drawn."""
         settings, options, data = self.recipe.training, self.recipe.negatives, self.data
         epoch, place = divmod(step, self.epoch_steps)
         order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]
@@ -372,7 +378,7 @@ class Trainer:
         console.print(f"resuming {self.run} at step {self.step} of {self.steps}")
 
     def _forget_log_after(self, step: int) -> None:
-        """Drop the log's lines of steps that the resumed run will repeat."""
+        """Remove the log's lines after ``step``, because a resumed run repeats these steps."""
         path = self.run / "log.jsonl"
         if path.exists() and self.accelerator.is_main_process:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -398,5 +404,5 @@ class Trainer:
 
 
 def _mixed(*numbers: int) -> int:
-    """Hash several numbers to one seed, which avoids the collisions of a sum."""
+    """Return one seed from several numbers; a hash avoids the collisions that a sum would have."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,7 +1,7 @@
-"""Refresh the negatives: score every training query against its whole corpus, in chunks.
+"""Refresh the negatives: score every training query against all candidates of its category, in parts.
 
-These are steps 2 and 3 of the algorithm in docs/method.md. Queries x corpus x tokens is never in memory,
-because the maximum over tokens is taken chunk by chunk.
+These are steps 2 and 3 of the algorithm in docs/method.md. Scores of queries x candidates x tokens are never
+all in memory, because the maximum over tokens is taken part by part.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from dqecir.training.data import TrainingData
 
 @dataclass(frozen=True)
 class MiningReport:
-    """The result of a refresh, over all queries."""
+    """What a refresh found, over all queries."""
 
     zone_size: tuple[float, float, float]
-    """Quartiles of the number of candidates in the zones."""
+    """Quartiles of the number of candidates in a query's zone."""
     fallbacks: float
-    """Share of queries whose zone was empty."""
+    """Share of queries whose zone was empty and was filled otherwise."""
     target_rank: tuple[float, float, float]
-    """Quartiles of the targets' ranks, from 0."""
+    """Quartiles of the targets' ranks; the best rank is 0."""
     false_negatives: float
-    """Share of known right answers among pool members."""
+    """Share of known right answers among the negatives in the pool."""
 
     def as_dict(self) -> dict[str, float]:
         """Return the report as a flat map, for logs."""
@@ -52,7 +52,7 @@ class MiningReport:
 
 
 class Miner:
-    """Fill the pool of negatives by the options, independent of the loop."""
+    """Fills the pool of negatives as the options say."""
 
     def __init__(self, data: TrainingData, options: NegativeSampling) -> None:
         self.data = data
@@ -61,7 +61,7 @@ class Miner:
         self._last_window: LastWindow | None = None
 
     def fill_at_random(self, generator: torch.Generator) -> None:
-        """Let every eligible candidate be drawn: in the warm-up, and under the rule ``random``."""
+        """Fill the pool with all eligible candidates in random order: in the warm-up, or for ``random``."""
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
             for some in queries.split(CHUNK):
@@ -71,14 +71,14 @@ class Miner:
 
     @torch.no_grad()
     def refresh(self, method: Method, generator: torch.Generator) -> MiningReport:
-        """Score all queries in evaluation mode, and fill the pool by the options."""
+        """Score all queries in evaluation mode, and fill the pool with the candidates in their zones."""
         was_training = method.training
         method.eval()
         self._last_window = LastWindow() if self.options.empty == "previous" else None
         sizes, fallbacks, ranks = [], [], []
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
-            # Score on the method's device, and copy back only the maximum over tokens.
+            # Score on the method's device, and copy only the maximum over tokens back to the CPU.
             embeddings = embed_images(method, self.data.store, corpus).to(method.device)
             images = self._mean_embeddings(embeddings)
             for some in queries.split(CHUNK):
@@ -102,7 +102,7 @@ class Miner:
         )
 
     def _scores(self, method: Method, queries: Tensor, embeddings: Tensor) -> Tensor:
-        """Return scores [q, N] of queries, with their captions in the given order."""
+        """Return scores [q, N] of ``queries`` [q] against target embeddings [N, n_t, D]."""
         tokens = self.data.store.gather(self.data.references[queries])
         query = compose(method, tokens, self.data.texts[queries])
         return score(query.embeddings, embeddings, method.score_rule).cpu()
@@ -121,7 +121,7 @@ class Miner:
         method: Method,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (members [q, N], queries without a zone [q], order of the draw [q, N])."""
+        """Return the zone of each query [q, N], whether it was empty [q], and the order of drawing [q, N]."""
         order = torch.rand(scores.shape, generator=generator)
         if self.options.choose == "steepest_drops":
             members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)

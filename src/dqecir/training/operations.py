@@ -1,6 +1,6 @@
-"""Count the operations of training, to compare methods at equal compute.
+"""Count the operations of training, to compare methods at the same compute.
 
-Unlike seconds, multiplications and additions do not depend on the machine and its load.
+Unlike seconds, the number of multiplications and additions does not depend on the machine and its load.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dqecir.model.compose import compose
 from dqecir.training.loop import Trainer
 
 COUNTED = 64
-"""Queries and candidates whose operations of a refresh are counted; each other one costs the same."""
+"""Number of queries and candidates whose operations are counted; the rest of a refresh is extrapolated."""
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Operations of one step, and of one refresh of the negatives (0 without refreshes)."""
+    """Number of operations of one step, and of one refresh of the negatives (0 if there are none)."""
 
     step: float
     refresh: float
     parameters: int
-    """Number of trained numbers, which get a gradient."""
+    """Number of trained numbers: those that get a gradient."""
 
 
 def training_cost(trainer: Trainer) -> TrainingCost:
     """Count the operations of one step after the warm-up, forward and backward, and of one refresh.
 
-    Weights and negatives of the run are not changed.
+    The weights and the negatives of the run do not change.
     """
     trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
     trainer.method.train()
@@ -45,7 +45,7 @@ def training_cost(trainer: Trainer) -> TrainingCost:
 
 
 def _refresh_operations(trainer: Trainer) -> float:
-    """Count embedding every query and every candidate once, and scoring each pair of a category once."""
+    """Return the operations of embedding all queries and candidates, and scoring all pairs of a category."""
     data, method = trainer.data, trainer.model.method
     some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some]).to(method.device)

@@ -1,13 +1,13 @@
 """Pretrain a small BLIP-2 on catalogues, from scratch or with a tower of published weights.
 
-Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
-the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
-Contrast without stage 0 is much worse at the same cost.
+Stage 0 trains the tower to classify catalogue attributes; its heads stay in the model. Stage 1 freezes the
+tower, and trains the Q-Former by image-text contrast on captions made from the attributes. Contrast without
+stage 0 is much worse at the same cost.
 
-The stages do not use the loop of ``Trainer``. That loop trains a method on triplets of one data set with a
-frozen tower: it draws queries, mines negatives, and keeps the best model on dev. Here the tower and the
-Q-Former are trained, on pixels and on captions that are made for each step, without queries, negatives or
-a dev split. Parameter groups, autocast, the cosine rate and the claim of the folder are shared code.
+The stages are not trained by ``Trainer``, which trains a method on triplets with a frozen tower: it draws
+queries, mines negatives, and keeps the best model on dev. Here the tower and the Q-Former are trained, on
+pixels and on captions made for each step, without queries, negatives or a dev split. Parameter groups,
+autocast, the cosine schedule and the claim of the run folder are shared code.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ from dqecir.training.replicas import Replicas
 from dqecir.training.schedules import cosine_rate
 
 SAVE_EVERY = 50
-"""Steps between saved states, from which a killed run resumes."""
+"""Number of steps between two saved states, from which an interrupted run resumes."""
 
 TITLES = 0.5
-"""Share of titles among the captions of pictures with a title."""
+"""Share of pictures with a title whose caption is the title."""
 
 
 class PretrainingSettings(Strict):
-    """The settings that claim a folder; ``catalogues`` are names of folders."""
+    """The settings of a run, which its folder stores; ``catalogues`` are names of folders."""
 
     recipe: PretrainingRecipe
     catalogues: tuple[str, ...]
@@ -82,7 +82,7 @@ class PretrainingSettings(Strict):
 
 
 class Pretrainer:
-    """Run both stages of a recipe in one folder; a killed run is resumed."""
+    """Runs both stages of a recipe in one folder; an interrupted run is resumed."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Pretrainer:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> ComposedModel:
-        """Run both stages and return the model, which composes by the sum of image and text until trained."""
+        """Run both stages, and return the model; its method is an untrained sum of image and text."""
         self.classify()
         calibrated = self._calibrate()
         self.contrast()
@@ -152,10 +152,10 @@ class Pretrainer:
         ).eval()
 
     def _train_tokenizer(self, texts: Sequence[str]) -> WordPieces:
-        """Train word pieces on captions of every catalogue, the shipped vocabularies, and ``texts``.
+        """Train a tokenizer on captions of every catalogue, the shipped vocabularies, and ``texts``.
 
-        They are stored in the run's folder, because another training may break ties differently and so
-        number the pieces differently, which a resumed run could not read.
+        It is stored in the run's folder: a second training may number the pieces differently, which a resumed
+        run could not use.
         """
         kept = self.work / "tokenizer"
         if kept.exists():
@@ -174,7 +174,7 @@ class Pretrainer:
         return tokenizer
 
     def classify(self) -> None:
-        """Run stage 0."""
+        """Run stage 0: train the tower and the attribute heads."""
         stage = self.recipe.classification
         modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
         sets: list[LabelledImages] = []
@@ -228,7 +228,7 @@ class Pretrainer:
         )
 
     def _parts(self) -> list[list[int]]:
-        """Return, for each replica, its number of pictures of each catalogue in a step."""
+        """Return for each replica how many pictures of each catalogue it gets in a step."""
         stage = self.recipe.classification
         whole = _shares(stage.shares, stage.batch_size)
         return [
@@ -238,7 +238,10 @@ class Pretrainer:
     def _drawn(
         self, sets: Sequence[LabelledImages], counts: Sequence[int], seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Draw random views of random pictures, normalised and shuffled [B, 3, S, S], and codes [B, C]."""
+        """Return normalised random views of random pictures [B, 3, S, S], shuffled, and their codes [B, C].
+
+        ``counts``: number of pictures of each of ``sets``.
+        """
         stage, generator = self.recipe.classification, torch.Generator().manual_seed(seed)
         pixels, codes = [], []
         for images, count, strength in zip(sets, counts, stage.strengths, strict=True):
@@ -255,7 +258,10 @@ class Pretrainer:
         return normalised.to(self.device), torch.cat(codes)[order]
 
     def _calibrate(self) -> dict[str, ColumnCalibration]:
-        """Calibrate the heads on the held-out pictures, if any."""
+        """Calibrate the heads on the held-out pictures.
+
+        Return column -> calibration, empty if there are none.
+        """
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for catalogue in self.catalogues:
@@ -270,7 +276,7 @@ class Pretrainer:
         return calibrate(self.heads, self.backbone.tower, batches())
 
     def contrast(self) -> None:
-        """Run stage 1."""
+        """Run stage 1: train the Q-Former."""
         stage = self.recipe.contrast
         self.backbone.freeze_tower()
         self.backbone.eval()
@@ -305,8 +311,8 @@ class Pretrainer:
             captions, said = self.captions_of(place, images[rows.numpy()], step)
             text = encoder(captions).to(self.device)
             own = codes[rows]
-            # A caption names a few attributes, and is right for every image with all of them. A title names
-            # none, and is right for images with the same title.
+            # A caption names a few attributes, and is right for every image that has them all. A title names
+            # no attribute, and is right for images with the same title.
             fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2) & said.any(dim=1)[:, None]
             alike = torch.tensor([[one == other for other in captions] for one in captions])
             fits = (fits | alike).to(self.device)
@@ -340,7 +346,10 @@ class Pretrainer:
             self.backbone.temperature.clamp_(0.01, 0.5)
 
     def captions_of(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
-        """Return a caption of each image, and which columns it mentions [B, C]; a title mentions none."""
+        """Return a caption of each of B images, and which columns it mentions [B, C].
+
+        A title mentions none.
+        """
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")
         captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
@@ -367,11 +376,11 @@ class Pretrainer:
         factor: float = 1.0,
         average: float = 0.0,
     ) -> None:
-        """Optimise by AdamW with a cosine rate over ``stage.steps``, from the saved state of a killed run.
+        """Run AdamW with a cosine schedule over ``stage.steps``, from the saved state of an interrupted run.
 
-        ``learn`` computes the gradients of a step and returns its loss. ``fast`` parameters have ``factor``
-        times the rate. ``average`` is the decay of the weights' moving average over the second half of the
-        steps, which ``modules`` get at the end; 0: they keep the last weights.
+        ``learn`` computes the gradients of a step, and returns its loss. The parameters ``fast`` get
+        ``factor`` times the learning rate. ``average`` is the decay of the weights' moving average over the
+        second half of the steps; ``modules`` get the average at the end. 0: they keep the last weights.
         """
         groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, list(fast), factor)
         if extra:
@@ -434,7 +443,7 @@ class Pretrainer:
         averaged: AveragedModel,
         log: list[dict[str, float]],
     ) -> int:
-        """Load the saved state of a stage, and return the step to continue from."""
+        """Load the saved state of the stage ``name``; return the step at which to continue."""
         path = self.work / f"{name}.pt"
         if not path.exists():
             return 0
@@ -449,9 +458,9 @@ class Pretrainer:
 
 
 def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin | None]:
-    """Return a BLIP-2, with published weights of the tower if they are named, and their origin.
+    """Return a BLIP-2, with the published ``weights`` of its tower if they are named, and their origin.
 
-    Raises :class:`CheckpointError` for weights that cannot be used.
+    Raises :class:`CheckpointError` if the weights cannot be used.
     """
     if config.tower.kind == "transformers" and weights is not None:
         place, name = located(weights)
@@ -468,7 +477,7 @@ def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin |
 
 
 def _shares(shares: Sequence[float], batch_size: int) -> list[int]:
-    """Split ``batch_size`` in proportion to ``shares``; the first gets the rounding."""
+    """Split ``batch_size`` in proportion to ``shares``; the first part gets what rounding leaves."""
     counts = [round(batch_size * share / sum(shares)) for share in shares]
     counts[0] += batch_size - sum(counts)
     return counts

@@ -1,4 +1,4 @@
-"""Pictures of catalogues with their attributes as codes, for pretraining."""
+"""Pictures of catalogues, and their attributes as codes, for pretraining."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from dqecir.training.data import attribute_codes
 from dqecir.training.recipe import CatalogueSource, Implied, Sources
 
 MAX_VALUES = 256
-"""Most values of an attribute; columns with more hold names or numbers."""
+"""Columns with more different values than this hold names or numbers, which are not learned."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Preprocessed pictures of one catalogue, with their attributes as codes.
+    """The preprocessed pictures of one catalogue, and their attributes.
 
-    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places among the values of every column, ``UNKNOWN_CODE``
-    if an attribute is unknown or not a column of this catalogue.
+    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C]: the place of the value in each column, or
+    ``UNKNOWN_CODE`` if it is unknown or the catalogue does not have the column.
     """
 
     pixels: Tensor
@@ -36,10 +36,10 @@ class LabelledImages:
 
 
 def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
-    """Return column -> all its values in any catalogue, sorted, without columns that images cannot show.
+    """Return column -> all its values in any catalogue, sorted; columns that images cannot show are left out.
 
-    ``""`` is among them if an attribute does not apply to some images, which images show too. Raises
-    :class:`DataError` if no column is left.
+    ``""`` is among the values if the attribute does not apply to some images. Raises :class:`DataError` if no
+    column is left.
     """
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:
@@ -58,7 +58,7 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
 
 
 def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
-    """Return the catalogue with the columns of a source, under their names in the model.
+    """Return the catalogue with only the columns that ``source`` names, under their names in the model.
 
     Raises :class:`DataError` for a column that the table does not have.
     """
@@ -78,7 +78,7 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
 
 
 def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
-    """Return the implied value of each picture, ``UNKNOWN`` if the table implies none."""
+    """Return for each picture the value that other columns imply, or ``UNKNOWN``."""
     cells = catalogue.with_columns((implied.column,)).attributes[implied.column]
     if not implied.within:
         return [implied.values.get(cell, UNKNOWN) for cell in cells]
@@ -87,18 +87,18 @@ def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
 
 
 def titles_of(catalogue: Catalogue, source: CatalogueSource) -> tuple[str, ...]:
-    """Return the title of each picture, or ``""``; empty if the source has no titles."""
+    """Return the title of each picture, empty if it has none; an empty tuple if the source has no titles."""
     if source.title is None:
         return ()
     return tuple(catalogue.with_columns((source.title,)).attributes[source.title])
 
 
 HELD_OUT = "held out"
-"""Name of the split for calibrating the heads."""
+"""Name of the split whose pictures calibrate the heads."""
 
 
 def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catalogue:
-    """Move a share of a split to the split ``HELD_OUT``."""
+    """Move a random ``share`` (0 to 1) of the pictures of ``split`` to the split :data:`HELD_OUT`."""
     images = catalogue.split(split)
     drawn = images[np.random.default_rng(seed).permutation(len(images))]
     count = int(share * len(images))
@@ -109,9 +109,9 @@ def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catal
 def as_sources(
     catalogues: Sequence[Catalogue], sources: Sources | str | None, split: str, seed: int
 ) -> list[Catalogue]:
-    """Return the catalogues as a recipe's sources make them, with shares of ``split`` held out.
+    """Return the catalogues as the recipe's sources describe them, with shares of ``split`` held out.
 
-    Raises :class:`DataError` if the numbers of sources and catalogues differ.
+    Raises :class:`DataError` if there are not as many sources as catalogues.
     """
     if sources is None:
         return list(catalogues)
@@ -131,7 +131,7 @@ def as_sources(
 
 
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return the :func:`attribute_codes` of some images of a catalogue."""
+    """Return the codes of some images of a catalogue, as :func:`attribute_codes`."""
     given = {column: [values[i] for i in images] for column, values in catalogue.attributes.items()}
     return attribute_codes(given, len(images), columns)
 
@@ -144,11 +144,11 @@ def read_images(
     quiet: bool = False,
     kept: Path | None = None,
 ) -> LabelledImages:
-    """Return the pixels and the attribute codes of one split of a catalogue.
+    """Read the pictures of one split of a catalogue, and their codes in ``columns`` (column -> values).
 
-    ``columns``: column -> values, whose places are the codes. ``kept`` is a file of the split's pixels. If it
-    exists, it is read without a check, so it must be of the same split and preprocessing; else it is written.
-    Default: the pixels are in memory. Raises :class:`ImageError` for a picture that cannot be used.
+    ``kept`` is a file that holds the pixels. If it exists, it is read without a check, so it must be of the
+    same split and preprocessing; otherwise it is written. Default: the pixels are only in memory. Raises
+    :class:`ImageError` if a picture cannot be used.
     """
     images = catalogue.split(split)
     shape = (len(images), 3, preprocessing.size, preprocessing.size)

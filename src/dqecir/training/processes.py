@@ -1,4 +1,4 @@
-"""Processes that train one model together, each on its device."""
+"""Processes that train one model together, each on its own device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from accelerate import PartialState
 from dqecir.io.device import on_cpu
 
 LONGEST_WAIT = timedelta(days=3)
-"""Longest time that processes wait for the one that encodes images."""
+"""How long processes wait for the one that encodes images."""
 
 
 def processes() -> PartialState:
-    """Return the state of this process in a training: its rank, its device, and the main process's lock."""
+    """Return the state of this process: its rank, its device, and how it waits for the main process."""
     return PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)

@@ -1,4 +1,4 @@
-"""Recipes: a YAML file for each run; all keys are checked before anything is computed."""
+"""Recipes: one YAML file describes one run; all its keys are checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -17,49 +17,51 @@ from dqecir.training.schedules import WITH_FINAL_RATE, WITH_WARM_UP, CosineSched
 
 
 class Implied(Strict):
-    """A value of a table's column that implies a value of a model's column."""
+    """A rule: some values of a table's column imply a value of a model's column."""
 
     column: str
     """Column of the table."""
     values: Mapping[str, str]
-    """Its value -> the model's value. Other values imply nothing."""
+    """Value in the table -> value in the model. Other values imply nothing."""
     within: bool = False
-    """Whether the values are words to find in the cell, ignoring case; the first that occurs counts."""
+    """Whether the keys are words that are looked for in the cell, ignoring case; the first that occurs
+    counts."""
 
 
 class CatalogueSource(Strict):
-    """The columns of one catalogue for training."""
+    """Which columns of one catalogue are used for training, and how."""
 
     columns: Mapping[str, str]
-    """Column of the table -> its name in the model. Columns of two tables with different kinds of values need
-    different names."""
+    """Column of the table -> its name in the model. If the columns of two tables have different kinds of
+    values, they need different names."""
     unknown_if_empty: tuple[str, ...] = ()
-    """Columns of the table whose empty cells mean unknown instead of not applicable."""
+    """Columns of the table in which an empty cell means "unknown" and not "does not apply"."""
     implied: Mapping[str, tuple[Implied, ...]] = {}
-    """Column of the model -> rules that imply its value; the first that gives a value counts."""
+    """Column of the model -> rules that imply its value; the first rule that gives a value counts."""
     title: str | None = None
-    """Column of texts that are captions of the pictures, besides captions made from attributes."""
+    """Column of titles, which are used as captions besides those made from attributes. Default: none."""
     views: int | None = Field(default=None, ge=1)
-    """Random views stored of each picture for training on triplets. Default: as many as of other
-    catalogues."""
+    """Number of random views that are stored of each picture, for training on triplets. Default: that of the
+    other catalogues."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the pictures, drawn by the seed, that calibrate the heads and are not trained on."""
+    """Share of the pictures (0 to 1), drawn with the seed, that calibrate the heads and are not trained
+    on."""
 
 
 Sources = tuple[CatalogueSource, ...]
 
 
 class SourcesFile(Strict):
-    """Sources that several recipes share."""
+    """A file of sources, which several recipes share."""
 
     sources: Sources
 
 
 class TripletSettings(Strict):
-    """Settings for drawing triplets from a catalogue; see ``catalogue_benchmark``."""
+    """How triplets are drawn from a catalogue; see :func:`catalogue_benchmark`."""
 
     split: Literal["train", "train_all"] = "train"
-    """``train_all`` adds dev to train, for a final model."""
+    """Split to train on; ``train_all`` is train and dev together, for a final model."""
     count: int | None = None
     per_reference: int = Field(default=4, gt=0)
     drawing: Literal["balanced", "natural"] = "balanced"
@@ -69,43 +71,44 @@ class TripletSettings(Strict):
 
 
 class TrainingSettings(Strict):
-    """Settings of the loop: length, rates, and storage."""
+    """Settings of the training loop: length, rates, and storage."""
 
     epochs: float = Field(default=10.0, gt=0)
     steps: int | None = Field(default=None, gt=0)
-    """Number of steps, instead of ``epochs``."""
+    """Number of steps. Default: as many as ``epochs`` need."""
     batch_size: int = Field(default=64, gt=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     new_parameters_factor: float = Field(default=1.0, gt=0)
-    """Rate of the method's own parameters, as a multiple of the backbone's."""
+    """Learning rate of the method's own parameters, as a multiple of the backbone's."""
     schedule: Schedule = CosineSchedule()
-    """The schedule of the rate."""
+    """How the learning rate changes over the run."""
     final_rate: float = Field(default=0.0, ge=0, le=1)
-    """Final rate of a cosine schedule, as a share of the rate."""
+    """Last learning rate of a cosine schedule, as a share of ``learning_rate``."""
     warm_up_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     decay_everything: bool = False
-    """Weight decay also on vectors and scalars, such as a learned temperature, as in QuRe's code."""
+    """Whether vectors and scalars, such as a learned temperature, get weight decay too, as in QuRe's code."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's; published: 0.9 and 0.98 for SPRC."""
+    """AdamW's betas; published: 0.9 and 0.98 for SPRC."""
     epsilon: float = Field(default=1e-8, gt=0)
-    """AdamW's; published: 1e-7 for SPRC and CLIP4Cir."""
+    """AdamW's epsilon; published: 1e-7 for SPRC and CLIP4Cir."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     captions: Literal["fixed", "two_way", "four_way"] = "two_way"
-    """``four_way`` also uses either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""
+    """Orders of the two captions: the given one, both, or also each caption alone (as CLIP4Cir and SPRC for
+    FashionIQ)."""
     views: int = Field(default=1, ge=1)
-    """Number of stored views of every training image, including the picture itself."""
+    """Number of stored views of each training image, counting the picture itself."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     tokens: Literal["fp16", "int8"] = "fp16"
-    """Number type of stored image tokens; ``int8`` needs half the bytes."""
+    """Number type of the stored image tokens; ``int8`` needs half the bytes of ``fp16``."""
     tokens_on_device: float = Field(default=0.6, ge=0, le=1)
-    """Share of an accelerator's free memory for stored tokens; if they do not fit, they are read from
+    """Share of an accelerator's free memory that stored tokens may use; if they need more, they stay on
     disk."""
     seed: int = 0
     evaluate_every: float = Field(default=1.0, gt=0)
-    """Epochs between evaluations on dev, which choose ``best``."""
+    """Number of epochs between two evaluations on dev, which choose the best model."""
     checkpoint_every: int = Field(default=200, gt=0)
-    """Steps between states that a killed run resumes from."""
+    """Number of steps between two saved states, from which an interrupted run resumes."""
 
     @model_validator(mode="after")
     def _schedule_reads_its_settings(self) -> TrainingSettings:
@@ -118,13 +121,13 @@ class TrainingSettings(Strict):
 
 
 class Recipe(Strict):
-    """A training run of one method."""
+    """The recipe of a training run of one method."""
 
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     sources: Sources | str | None = None
-    """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
-    Their held-out pictures become ``dev``. Default: all columns of all catalogues."""
+    """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder. Their
+    held-out pictures become ``dev``. Default: all columns of all catalogues."""
     negatives: NegativeSampling = NegativeSampling()
     triplets: TripletSettings = TripletSettings()
     training: TrainingSettings = TrainingSettings()
@@ -136,19 +139,22 @@ class Recipe(Strict):
 
     @property
     def method_options(self) -> MethodOptions:
-        """The options, checked by their method."""
+        """The options as an object of the method's type.
+
+        Raises ``ValueError`` for an unknown option or a bad value.
+        """
         return parse_settings(
             self.options, method_named(self.method).options_type, f"options of {self.method}"
         )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return this recipe with other settings of the loop."""
+        """Return the recipe with other values of :class:`TrainingSettings`."""
         training = TrainingSettings.model_validate({**self.training.model_dump(), **changes})
         return self.model_copy(update={"training": training})
 
 
 class ClassificationStage(Strict):
-    """Stage 0 of pretraining: the tower learns the attributes by classification."""
+    """Stage 0 of pretraining: the tower learns to classify the attributes."""
 
     steps: int = Field(gt=0)
     batch_size: int = Field(default=64, gt=1)
@@ -158,40 +164,43 @@ class ClassificationStage(Strict):
     shares: tuple[float, ...] = (1.0,)
     """Share of each catalogue in a batch, in the order of ``--data``."""
     strengths: tuple[float, ...] = (1.0,)
-    """Strength of the random views of each catalogue."""
+    """Strength of the random views of each catalogue, in the order of ``--data``."""
     light: float | None = Field(default=None, ge=0)
-    """Strength of the views' changes of light and colour. Default: that of the catalogue's views."""
+    """Strength of the changes of light and colour in random views. Default: that of the catalogue's views."""
     heads_factor: float = Field(default=1.0, gt=0)
-    """Rate of the parameters that an ``efficientnet`` adds, as a multiple of the published network's."""
+    """Learning rate of the parameters that are added to an ``efficientnet``, as a multiple of the published
+    network's."""
     small_steps: int = Field(default=0, ge=0)
-    """Number of first steps with pictures of ``small_size``, which cost less."""
+    """Number of first steps in which pictures have the size ``small_size``, which costs less."""
     small_size: int = Field(default=0, ge=0)
     frozen_tower: bool = False
-    """Whether the tower is frozen, so that only the heads are trained."""
+    """Whether the tower is not trained, but only the heads."""
     mixup: float = Field(default=0.0, ge=0)
-    """Both parameters of the beta distribution for mixing pairs of pictures (arXiv 1710.09412). 0: no
-    mixing."""
+    """Both parameters of the beta distribution with which pairs of pictures are mixed (arXiv 1710.09412). 0:
+    no mixing."""
     average: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of the weights' moving average over the second half, which is the result. 0: the last weights."""
+    """Decay of the weights' moving average over the second half of the steps, which is the result. 0: the
+    result is the last weights."""
     replicas: int = Field(default=1, ge=1)
-    """Number of parts of a batch that are trained in parallel threads; each has its own batch statistics."""
+    """Number of parts of a batch that are trained in parallel threads, each with its own batch statistics."""
 
 
 class ContrastStage(Strict):
-    """Stage 1 of pretraining: the Q-Former learns images and captions made from the attributes."""
+    """Stage 1 of pretraining: the Q-Former learns to match images and captions made from their attributes."""
 
     steps: int = Field(gt=0)
     batch_size: int = Field(default=128, gt=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     views: tuple[int, ...] = (1,)
-    """Number of stored views of each catalogue's images, including the picture itself."""
+    """Number of stored views of each catalogue's images, counting the picture itself, in the order of
+    ``--data``."""
     shares: tuple[float, ...] = (1.0,)
-    """Share of the batches of each catalogue; a batch is of one catalogue."""
+    """Share of batches from each catalogue, in the order of ``--data``; a batch is from one catalogue."""
 
 
 class PretrainingRecipe(Strict):
-    """The pretraining of a small BLIP-2, from scratch or with a tower of published weights."""
+    """The recipe for pretraining a small BLIP-2, from scratch or with a tower of published weights."""
 
     backbone: Blip2Config
     tower_weights: str | None = None
@@ -232,17 +241,17 @@ AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a training recipe; raises ``DataError`` that names the mistake."""
+    """Read a training recipe; raises ``DataError`` that says where the mistake is."""
     return _with_sources(read_settings(path, Recipe), path)
 
 
 def read_pretraining_recipe(path: Path) -> PretrainingRecipe:
-    """Read a pretraining recipe; raises ``DataError`` that names the mistake."""
+    """Read a pretraining recipe; raises ``DataError`` that says where the mistake is."""
     return _with_sources(read_settings(path, PretrainingRecipe), path)
 
 
 def _with_sources(recipe: AnyRecipe, path: Path) -> AnyRecipe:
-    """Read the sources of a recipe, if they are in another file."""
+    """Return the recipe with the sources from the file that it names, if it names one."""
     if not isinstance(recipe.sources, str):
         return recipe
     read = read_settings(path.parent / recipe.sources, SourcesFile)

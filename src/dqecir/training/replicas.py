@@ -1,4 +1,4 @@
-"""Compute the gradients of the parts of a batch in parallel.
+"""Compute the gradients of several parts of a batch in parallel threads.
 
 On a few cores, one thread for each part is faster than all threads for each operation of a small network.
 """
@@ -17,9 +17,9 @@ Part = TypeVar("Part")
 
 
 class Replicas:
-    """A module and copies of it that share its weights, each of which learns in its own thread.
+    """A module and copies of it that share its weights; each learns in its own thread.
 
-    Each has its own gradients and running statistics.
+    Each copy has its own gradients and running statistics.
     """
 
     def __init__(self, modules: nn.Module, count: int) -> None:
@@ -32,10 +32,10 @@ class Replicas:
         self.pool = ThreadPoolExecutor(count)
 
     def learn(self, loss_of: Callable[[nn.Module, Part], Tensor], parts: Sequence[Part]) -> Tensor:
-        """Put the mean gradients of the losses of ``parts`` into the modules, and return the mean loss.
+        """Store the mean gradients of the losses of ``parts`` in the module; return the mean loss.
 
-        ``loss_of`` gets a copy and its part, in its own thread, so the order of random numbers for dropout is
-        not fixed. Running statistics become the mean of all copies'.
+        ``loss_of`` gets a copy and its part, in its own thread, so that the random numbers of dropout are not
+        the same each time. The running statistics become the mean of all copies' statistics.
         """
         if not self.copies:
             loss = loss_of(self.modules, parts[0])

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: factors of the rate as pure functions, and the settings that choose one.
+"""Learning-rate schedules: pure functions that return factors, and the settings that choose one.
 
-Sources: per-epoch cosine of LAVIS and QuRe (arXiv 2507.12416), one cycle of SPRC (2310.05473), steps of
+Sources: the cosine over epochs of LAVIS and QuRe (arXiv 2507.12416), one cycle of SPRC (2310.05473), steps of
 TIRG (1812.07119), CoSMo (CVPR 2021) and MGUR (2211.07394).
 """
 
@@ -15,12 +15,12 @@ from dqecir.settings import Strict
 
 
 def warm_up_rate(step: int, warm_up: int) -> float:
-    """Return the factor of a linear warm-up: (step + 1) / warm_up, then 1."""
+    """Return the factor of a linear warm-up at ``step``: (step + 1) / warm_up, at most 1."""
     return min((step + 1) / warm_up, 1.0) if warm_up else 1.0
 
 
 def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
-    """Return the factor of the learning rate at ``step``: linear warm-up, then cosine to ``final``."""
+    """Return the factor at ``step``: linear warm-up over ``warm_up`` steps, then cosine to ``final``."""
     if step < warm_up:
         return (step + 1) / warm_up
     progress = (step - warm_up) / max(steps - warm_up, 1)
@@ -28,9 +28,9 @@ def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
 
 
 def epoch_cosine_rate(epoch: int, epochs: float, final: float) -> float:
-    """Return the factor of a cosine that falls once an epoch, as in LAVIS.
+    """Return the factor of a cosine from 1 to ``final`` that changes only between epochs, as in LAVIS.
 
-    ``final`` is that of epoch ``epochs``.
+    It would reach ``final`` in epoch number ``epochs``, counted from 0.
     """
     return _between(epoch / epochs, 1.0, final)
 
@@ -40,8 +40,8 @@ def one_cycle_rate(
 ) -> float:
     """Return the factor of one cycle: from 1/start_divisor to 1, then to 1/(start_divisor·end_divisor).
 
-    The maximum is at step ``peak · steps - 1`` and the end at step ``steps - 1``, as in PyTorch; after the
-    end the rate is constant.
+    It is highest at step ``peak · steps - 1`` and lowest at step ``steps - 1``, as in PyTorch, and constant
+    after that.
     """
     start = 1 / start_divisor
     top, last = peak * steps - 1, steps - 1
@@ -51,7 +51,7 @@ def one_cycle_rate(
 
 
 def step_rate(epoch: float, milestones: tuple[float, ...], decay: float) -> float:
-    """Return ``decay`` to the power of the number of reached ``milestones`` (in epochs)."""
+    """Return ``decay`` to the power of the number of ``milestones`` that ``epoch`` has reached."""
     return decay ** sum(epoch >= milestone for milestone in milestones)
 
 
@@ -60,7 +60,7 @@ def _between(progress: float, start: float, end: float) -> float:
 
 
 class CosineSchedule(Strict):
-    """Cosine from step to step, after ``warm_up_steps``, down to ``final_rate``."""
+    """A cosine that changes in every step, after ``warm_up_steps``, down to ``final_rate``."""
 
     kind: Literal["cosine"] = "cosine"
 
@@ -70,7 +70,7 @@ class CosineSchedule(Strict):
 
 
 class EpochCosineSchedule(Strict):
-    """Cosine that falls once an epoch, towards ``final_rate`` (QuRe: 0.01); no warm-up."""
+    """A cosine that changes only between epochs, towards ``final_rate`` (QuRe: 0.01), without a warm-up."""
 
     kind: Literal["epoch_cosine"]
 
@@ -80,16 +80,16 @@ class EpochCosineSchedule(Strict):
 
 
 class OneCycleSchedule(Strict):
-    """One cycle with its own warm-up and end (SPRC)."""
+    """One cycle, up and down again, with its own warm-up and end (SPRC)."""
 
     kind: Literal["one_cycle"]
     peak: float = Field(default=0.3, gt=0, lt=1)
-    """Position of the highest rate, as a share of the cycle."""
+    """Where the rate is highest, as a share of the cycle."""
     start_divisor: float = Field(default=25.0, gt=1)
     end_divisor: float = Field(default=1e4, ge=1)
     built_for_epochs: float | None = Field(default=None, gt=0)
-    """Length of the cycle, in epochs. Default: the run's. SPRC for CIRR has 80 and trains 50, so that the
-    rate stays high. After a shorter cycle the rate stays at its end."""
+    """Length of the cycle in epochs. Default: that of the run. SPRC for CIRR has a cycle of 80 epochs and
+    trains 50, so that the rate stays high. If the cycle is shorter than the run, the last rate stays."""
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
         """Return the factor of the rate at ``step`` of ``steps``."""
@@ -98,7 +98,10 @@ class OneCycleSchedule(Strict):
 
 
 class StepSchedule(Strict):
-    """A rate that drops at ``milestones`` (epochs), after ``warm_up_steps`` (CoSMo: 30; MGUR: 35, 42)."""
+    """The rate is multiplied by ``decay`` at each of ``milestones`` in epochs (CoSMo: 30; MGUR: 35, 42).
+
+    It begins with ``warm_up_steps``.
+    """
 
     kind: Literal["step"]
     milestones: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
@@ -111,7 +114,7 @@ class StepSchedule(Strict):
 
 
 class ConstantSchedule(Strict):
-    """One rate throughout, after ``warm_up_steps``."""
+    """The same rate in all steps after ``warm_up_steps``."""
 
     kind: Literal["constant"]
 
@@ -124,8 +127,8 @@ Schedule = Annotated[
     CosineSchedule | EpochCosineSchedule | OneCycleSchedule | StepSchedule | ConstantSchedule,
     Field(discriminator="kind"),
 ]
-"""A schedule by its ``kind``."""
+"""A schedule; its ``kind`` says which."""
 WITH_WARM_UP = ("cosine", "step", "constant")
-"""Kinds that use ``warm_up_steps``."""
+"""Kinds of schedules that use ``warm_up_steps``."""
 WITH_FINAL_RATE = ("cosine", "epoch_cosine")
-"""Kinds that use ``final_rate``."""
+"""Kinds of schedules that use ``final_rate``."""
