@@ -105,12 +105,12 @@ def test_the_published_sizes_have_their_places():
 @pytest.mark.parametrize(
     ("image", "ids", "mask", "words"),
     [
-        (torch.zeros(3, 7, 40), IDS, MASK, r"\[3, 7, 40\], where \[B, M, 48\]"),
+        (torch.zeros(3, 7, 40), IDS, MASK, r"\[3, 7, 40\]: give them as \[B, M, 48\]"),
         (torch.zeros(3, 48), IDS, MASK, r"\[3, 48\]"),
         (IMAGE, IDS[:2], MASK[:2], r"3 images need"),
         (IMAGE, IDS, MASK[:, 1:], r"a mask \[3, L\], not \[3, 9\] and \[3, 8\]"),
         (IMAGE, IDS.repeat(1, 3), MASK.repeat(1, 3), "a text has 27 word pieces: give 1 to 24"),
-        (IMAGE, IDS[:, :0], MASK[:, :0], "not 0"),
+        (IMAGE, IDS[:, :0], MASK[:, :0], "a text has 0 word pieces"),
     ],
 )
 def test_inputs_of_other_shapes_get_a_sentence(composer, image, ids, mask, words):

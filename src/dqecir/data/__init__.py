@@ -1,1 +1,1 @@
-"""Catalogues, benchmarks, images, and the triplets that are made from them."""
+"""Data: catalogues, benchmarks, images, and the questions (triplets) of published data sets."""

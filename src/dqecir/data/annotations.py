@@ -1,4 +1,4 @@
-"""Read published annotation files and check the images they name."""
+"""Read published annotation files, and check that the images they name exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dqecir.data.triplets import Positions
 from dqecir.errors import DataError
 
 SUFFIXES = (".jpg", ".png")
-"""File endings that are tried for an image id, in this order."""
+"""Suffixes that are tried for the file of an image id, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,20 @@ class Question:
     """A question of a test split, whose answer is not published."""
 
     pair_id: str
-    """The data set's number of the question."""
+    """The number that the data set gives the question."""
     reference: int
     captions: tuple[str, ...]
     category: str
     subset: tuple[int, ...] = ()
-    """As ``Triplet.subset``, ascending, the reference not among them."""
+    """Positions of the near-identical images, ascending, without the reference; see ``Triplet.subset``."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Images, galleries and questions without answers; the fields are those of ``Benchmark``."""
+    """The images, galleries and questions of a split without answers.
+
+    The fields are those of ``Benchmark``.
+    """
 
     name: str
     split: str
@@ -42,7 +45,7 @@ class Questions:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; raises :class:`DataError` that names ``what`` the file should be."""
+    """Read a JSON file; raises :class:`DataError`, in which ``what`` says what the file should be."""
     try:
         return json.loads(_read(path, what))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -50,7 +53,10 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_text(path: Path, what: str) -> list[str]:
-    """Read the lines of a file; raises :class:`DataError` that names ``what`` the file should be."""
+    """Return the lines of a text file.
+
+    Raises :class:`DataError`, in which ``what`` says what it should be.
+    """
     try:
         return _read(path, what).splitlines()
     except UnicodeDecodeError:
@@ -69,7 +75,12 @@ def _read(path: Path, what: str) -> str:
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Read a JSON list of objects that have all ``fields`` of the given types; raises :class:`DataError`."""
+    """Read a JSON list of objects that all have ``fields`` (name -> type).
+
+    Raises :class:`DataError` otherwise.
+
+    ``what`` says in errors what the file should be.
+    """
     rows = read_json(path, what)
     if not isinstance(rows, list):
         raise DataError(f"{path} is not {what}, which is a list of questions: fetch it again")
@@ -84,7 +95,10 @@ def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[st
 
 
 def strings(values: Any, path: Path, what: str) -> list[str]:
-    """Return a JSON value that is a list of different strings; raises :class:`DataError` for any other."""
+    """Return ``values`` if they are a list of different strings; raises :class:`DataError` otherwise.
+
+    ``path`` and ``what`` name the file in the error.
+    """
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise DataError(f"{path} is not {what}, which is a list of names: fetch it again")
     if len(set(values)) != len(values):
@@ -93,7 +107,10 @@ def strings(values: Any, path: Path, what: str) -> list[str]:
 
 
 def require_named(image: Any, known: Container[str], path: Path, split: Path) -> None:
-    """Raise :class:`DataError` if a split lacks the ``image`` that ``path`` names."""
+    """Raise :class:`DataError` if ``image``, which the file ``path`` names, is not in ``known``.
+
+    ``split`` is the file that lists the known images.
+    """
     if not isinstance(image, str) or image not in known:
         raise DataError(
             f"{path} names the image {image!r}, which is not in the split {split}: fetch annotations and "
@@ -102,13 +119,19 @@ def require_named(image: Any, known: Container[str], path: Path, split: Path) ->
 
 
 def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Return ``<folder>/<id>`` with the first of ``SUFFIXES`` that exists, else with ``.jpg``."""
+    """Return the path of each image id in ``folder``: with the first of ``SUFFIXES`` that exists.
+
+    If none exists, it is ``.jpg``.
+    """
     candidates = ([folder / f"{image}{suffix}" for suffix in SUFFIXES] for image in ids)
     return tuple(next((path for path in paths if path.is_file()), paths[0]) for paths in candidates)
 
 
 def require_images(paths: Iterable[Path], name: str) -> None:
-    """Raise :class:`DataError` if files are missing; it counts them and names the first."""
+    """Raise :class:`DataError`, which counts them and names the first, if files are missing.
+
+    ``name`` is the data set, for the error.
+    """
     paths = list(paths)
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -1,6 +1,6 @@
 """Make random views of pictures, on batches of tensors.
 
-Views are turned, shifted and lit a little differently. Attributes stay true: colours keep their names
+A view is rotated, shifted and lit a little differently. Its attributes stay true: colours keep their names
 (channel gains stay within 5 %), and nothing is cut off.
 """
 
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 def random_views(
     pixels: Tensor, generator: torch.Generator, strength: float = 1.0, light: float | None = None
 ) -> Tensor:
-    """Return one random view of each image: ``pixels`` [B, 3, S, S] in 0..1, and so is the result.
+    """Return one random view of each image; ``pixels`` and the result are [B, 3, S, S] in 0..1.
 
-    Rotation ±12°, scale ±15 %, aspect ±10 %, shift ±8 %, mirror; brightness, contrast and
-    saturation ±20 %, channel gain ±5 %, and an erased rectangle in half of the images; all times
-    ``strength``, the changes of light and colour times ``light``. Default: ``strength``.
+    Rotation ±12°, scale ±15 %, aspect ±10 %, shift ±8 %, mirror; brightness, contrast and saturation ±20 %,
+    channel gain ±5 %, and an erased rectangle in half of the images. All are multiplied by ``strength``, but
+    the changes of light and colour by ``light``. Default of ``light``: ``strength``.
     """
     views = _moved(pixels, generator, strength)
     views = _lit(views, generator, strength if light is None else light)

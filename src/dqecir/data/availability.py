@@ -1,4 +1,4 @@
-"""Read whether a product can be ordered from cells such as ``in stock``, ``out_of_stock`` and 0."""
+"""Find out whether a product can be ordered, from cells such as ``in stock``, ``out_of_stock`` and 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dqecir.data.payload_fields import SOLD_OUT
 
 
 def _squeezed(text: str) -> str:
-    """Return only letters and digits, in lower case: ``outofstock`` for ``Out_of-Stock!``."""
+    """Return only the letters and digits of a text, in lower case: ``outofstock`` for ``Out_of-Stock!``."""
     return "".join(filter(str.isalnum, folded(text)))
 
 
@@ -47,22 +47,23 @@ _OPPOSITE_NAMES = _words(
     "sold out, is sold out, sold, out of stock, is out of stock, unavailable, ausverkauft, vergriffen"
 )
 _COUNTING_NAMES = _words("quantity, qty")
-"""Names of columns that are a stock only if a cell is 0; the quantity of a pack is never 0."""
+"""Names of columns that count stock if some cell is 0; otherwise they are quantities of a pack, which are
+never 0."""
 _COUNT = re.compile(r"(?:only |just |nur |noch |over |more than |[<>≥~] ?)*(\d{1,9}) ?\+?(?: [^\W\d]+){0,2}")
 _WORD_AND_COUNT = re.compile(r"(.+?)\s*[:(]\s*(\d{1,9})\s*\)?")
-"""Such as ``in stock (5)`` and ``In stock: 5``."""
+"""A word and a number, such as ``in stock (5)`` and ``In stock: 5``."""
 _MOST = 0.8
-"""Share of a column's cells that must state availability."""
+"""Share of a column's cells that must state availability for the column to count."""
 _MANY = 0.5
-"""The same for a column that is named as availability."""
+"""The same share for a column whose name means availability."""
 _LONGEST = 60
 """Longest cell that may state availability, in characters."""
 
 
 def is_sold_out(cells: Mapping[str, str]) -> bool:
-    """Return whether a product's columns of availability say that it is sold out.
+    """Return whether a product is sold out, by its cells (column -> cell) in columns of availability.
 
-    Words take precedence over numbers. Unknown counts as available.
+    Words count before numbers. If nothing is known, it is not sold out.
 
     >>> is_sold_out({"stock": "0", "availability": "preorder"}), is_sold_out({"stock": "0"})
     (False, True)
@@ -73,15 +74,15 @@ def is_sold_out(cells: Mapping[str, str]) -> bool:
 
 
 def marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item's attributes, with :data:`SOLD_OUT` if one that is named as availability says so."""
+    """Return ``attributes`` with :data:`SOLD_OUT` added, if one whose name means availability says so."""
     told = {name: str(value) for name, value in attributes.items() if _is_name(_squeezed(name))}
     return {**attributes, **({SOLD_OUT: True} if is_sold_out(told) else {})}
 
 
 def says_available(name: str, cell: str) -> bool | None:
-    """Return whether the cell of a column of this name says that a product can be ordered.
+    """Return whether a cell says that a product can be ordered; None if it says nothing about that.
 
-    ``None`` if it says neither. In a column ``sold out``, yes means that it cannot.
+    ``name`` is the column: in a column ``sold out``, yes means that it cannot be ordered.
     """
     word = _word(cell)
     if counted := _WORD_AND_COUNT.fullmatch(cell):
@@ -100,7 +101,7 @@ def says_available(name: str, cell: str) -> bool | None:
 
 
 def tells_availability(name: str, cells: Sequence[str]) -> bool:
-    """Return whether a column holds availability, by its name and its cells, or by its cells alone."""
+    """Return whether a column states availability, by its cells and its name, or by its cells alone."""
     given = [cell for cell in cells if has_value(cell)]
     plain = _squeezed(name)
     if not given or max(map(len, given)) > _LONGEST:
@@ -118,7 +119,7 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
 
 
 def best_availability(name: str, cells: Iterable[str]) -> str:
-    """Return the cell of a product's variants that decides: available before unknown before sold out."""
+    """Return the cell that counts among a product's variants: available before unknown before sold out."""
     rank = {True: 0, None: 1, False: 2}
     return min(cells, key=lambda cell: rank[says_available(name, cell)], default="")
 
@@ -128,7 +129,10 @@ def _is_name(squeezed: str) -> bool:
 
 
 def _word(cell: str) -> str:
-    """Return a cell for comparison; of an address such as ``https://schema.org/InStock`` only the end."""
+    """Return a cell for comparison.
+
+    Of an address such as ``https://schema.org/InStock`` only the last part.
+    """
     return _squeezed(cell.rpartition("schema.org/")[2])
 
 

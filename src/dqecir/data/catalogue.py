@@ -1,10 +1,9 @@
-"""Read a shop's catalogue: a folder of images and a table of their attributes.
+"""Read a shop's catalogue: a folder of images, and a table of their attributes.
 
-The table (``attributes.csv``, or one of the kinds of ``tables.py``) has a column ``image`` (paths relative to
-the folder), perhaps a column ``split`` (train, val, test), perhaps a column ``set`` (names the sets of
-near-identical images; empty if an image is in none), and one column for each attribute. An empty cell
-means that the attribute does not apply, ``?`` that it is unknown. Columns have roles
-(``column_roles.py``).
+The table (``attributes.csv``, or another file that ``tables.py`` reads) has a column ``image`` (paths
+relative to the folder), optionally a column ``split`` (train, val, test) and a column ``set`` (the name of a
+set of near-identical images; empty for an image in none), and one column for each attribute. An empty cell
+means that the attribute does not apply, ``?`` that it is unknown. Columns have roles (``column_roles.py``).
 """
 
 from __future__ import annotations
@@ -32,63 +31,64 @@ _SPLIT_SHARES = (0.8, 0.1, 0.1)
 
 @dataclass(frozen=True)
 class CatalogueReport:
-    """The result of a check; the catalogue can be used if ``problems`` is empty."""
+    """The result of checking a catalogue; it can be used if ``problems`` is empty."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     counts: Mapping[str, int]
-    """Number of images: under ``images`` in all, and under the name of each split."""
+    """``images`` -> number of all images, and name of each split -> number of its images."""
     products: int = 0
     variants: int = 0
-    """Rows that are variants of products of several rows."""
+    """Number of rows that are variants of a product with several rows."""
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Attribute -> value -> number of images, the commonest value first."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """The role of each column of the table."""
+    """Column of the table -> its role."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Images, their attributes and their splits; an image is referred to by its position."""
+    """The images of a catalogue, their attributes and splits; an image is referred to by its position."""
 
     folder: Path
     image_ids: tuple[str, ...]
-    """Paths of the files relative to the folder; if several products share a file, all but the first append
-    ``@`` and their ids."""
+    """Paths of the files relative to the folder. If several products share a file, ``@`` and the product's id
+    are appended for all but the first."""
     image_paths: tuple[Path, ...]
     attributes: Mapping[str, tuple[str, ...]]
-    """Column -> one value for each image; ``""`` if it does not apply, ``UNKNOWN`` if it is unknown. Of
-    several prices it is the lowest; several other values are joined to one text."""
+    """Column -> one value for each image; empty if it does not apply, ``UNKNOWN`` if it is unknown. If an
+    image has several prices, it is the lowest; several other values are joined to one text."""
     splits: Mapping[str, Positions]
-    """``train``, ``dev`` (a seeded 15 % taken out of train), ``train_all`` (both), ``val``, ``test``."""
+    """Name -> positions: ``train``, ``dev`` (a seeded 15 % of train), ``train_all`` (both), ``val``,
+    ``test``."""
     sets: tuple[str, ...] | None = None
-    """The set of near-identical images that each image is in, ``""`` for none; a set lies in one split.
-    ``None`` where the catalogue has no sets."""
+    """Name of the set of near-identical images that each image is in, empty for none; all images of a set are
+    in one split. None if the catalogue has no sets."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """The role of each column of the table."""
+    """Column of the table -> its role."""
     sold_out: tuple[bool, ...] = ()
-    """Whether each image's product is sold out."""
+    """For each image, whether its product is sold out."""
     products: tuple[str, ...] = ()
-    """The product that each image is a view of; if empty, every image shows another product."""
+    """For each image, the id of the product that it shows; empty if every image shows another product."""
     several: Mapping[str, Mapping[int, tuple[str, ...]]] = field(default_factory=dict)
-    """Column -> position of an image -> its values, if it has several."""
+    """Column -> position of an image -> its values, for images with several values."""
     warnings: tuple[str, ...] = ()
-    """Oddities of the table."""
+    """Sentences about suspicious cells of the table."""
 
     @property
     def has_views(self) -> bool:
-        """Whether a product has several images."""
+        """Whether some product has several images."""
         return len(set(self.products)) < len(self.products)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The group of each image that a split keeps together: its set, else its product."""
+        """For each image, what it must share a split with: its set, or else its product."""
         products = self.products if self.has_views else self.image_ids
         return tuple(name or product for name, product in zip(self.sets or products, products, strict=True))
 
     @property
     def comparable(self) -> dict[str, tuple[str, ...]]:
-        """The attributes for questions; a value is ``UNKNOWN`` if the image has several.
+        """Column -> one value for each image, for questions; ``UNKNOWN`` if the image has several values.
 
         Of several prices the lowest counts.
         """
@@ -100,11 +100,11 @@ class Catalogue:
         return found
 
     def count_products(self, positions: Positions) -> int:
-        """Return how many products the images show."""
+        """Return the number of products that the images at these positions show."""
         return len({self.products[i] for i in positions}) if self.has_views else len(positions)
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
-        """Return the same images with only these columns; raises ``DataError`` for an unknown one."""
+        """Return the catalogue with only these columns; raises ``DataError`` for an unknown column."""
         for column in columns:
             if column not in self.attributes:
                 hint = nearest(column, self.attributes)
@@ -112,7 +112,7 @@ class Catalogue:
         return replace(self, attributes={column: self.attributes[column] for column in columns})
 
     def split(self, name: str) -> Positions:
-        """Return the positions, ascending, of a split's images; raises ``DataError`` if there are none."""
+        """Return the positions of a split's images, ascending; raises ``DataError`` if there are none."""
         if name not in self.splits:
             raise DataError(f"the catalogue {self.folder} has no split {name!r}{nearest(name, self.splits)}")
         positions = self.splits[name]
@@ -124,10 +124,11 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path, seed: int = 0, sheet: str | None = None) -> Catalogue:
-    """Read a catalogue; ``seed`` draws ``dev``, and train/val/test (80/10/10) without a column ``split``.
+    """Read the catalogue in ``folder``.
 
-    ``sheet`` names a sheet of a workbook. Default: the first. Raises ``CatalogueError`` with every problem of
-    the folder at once.
+    ``seed`` draws ``dev``, and also train, val and test (80/10/10) if there is no column ``split``. ``sheet``
+    names a sheet of a workbook. Default: the first. Raises ``CatalogueError`` that lists every problem of the
+    folder.
     """
     table = read_catalogue_table(Path(folder), sheet)
     if table.problems:
@@ -142,10 +143,11 @@ def check_catalogue(
     sheet: str | None = None,
     quiet: bool = True,
 ) -> CatalogueReport:
-    """Check a catalogue: list every problem and oddity, and count its images and values.
+    """Check the catalogue in ``folder``: list every problem and warning, and count its images and values.
 
-    ``decode`` opens one image and raises ``ValueError`` or ``OSError`` on failure; without it, files must
-    only exist. ``seed`` and ``sheet`` as in :func:`read_catalogue`. ``quiet``: whether to hide the progress.
+    ``decode`` opens one image, and raises ``ValueError`` or ``OSError`` if it cannot; without it, files only
+    have to exist. ``seed`` and ``sheet`` as in :func:`read_catalogue`. ``quiet``: whether to hide the
+    progress.
     """
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)
@@ -216,7 +218,10 @@ def _splits(catalogue: Catalogue, named: Sequence[str], seed: int) -> dict[str, 
 def _cut(
     positions: Positions, units: Sequence[str], shares: Sequence[float], rng: np.random.Generator
 ) -> list[Positions]:
-    """Split images at random by share and keep units whole, independent of the order of rows."""
+    """Split positions at random into parts with these ``shares``; positions with the same unit stay together.
+
+    The result does not depend on the order of rows.
+    """
     members: dict[str, list[int]] = {}
     for position in positions.tolist():
         members.setdefault(units[position], []).append(position)

@@ -1,4 +1,4 @@
-"""Read a catalogue's table: its file, its columns by role, the pictures of its rows, its problems."""
+"""Read the table of a catalogue: its file, its columns with roles, the pictures of its rows, its problems."""
 
 from __future__ import annotations
 
@@ -26,85 +26,90 @@ SPLITS = ("train", "val", "test")
 
 _SHOWN = 10
 _WRITTEN_UNKNOWN = frozenset({"n/a", "n.a.", "nan", "null", "unknown", "unbekannt", "tbd", "k.a.", "-", "--"})
-"""Values by which people mean that they know none."""
+"""Cells with which people write that a value is unknown."""
 _NUMERIC = 0.8
-"""Share of a column's cells that must be numbers for it to be a column of numbers."""
+"""Share of a column's cells that must be numbers for it to count as a column of numbers."""
 
 
 class CatalogueSettings(Strict):
-    """The settings of a catalogue in ``catalogue.yaml``."""
+    """The settings in ``catalogue.yaml`` of a catalogue."""
 
     table: str | None = None
-    """File of the table. Default: attributes.csv, else the only table of the folder."""
+    """File name of the table. Default: attributes.csv, else the only table in the folder."""
     sheet: str | None = None
-    """The sheet of a workbook. Default: the first."""
+    """Name of a workbook's sheet. Default: the first."""
     roles: Mapping[str, Role] = {}
-    """Column -> its role. Default: decided by its name and its cells."""
+    """Column -> its role. Default: guessed from its name and its cells."""
 
 
 @dataclass
 class CatalogueTable:
-    """The views of a catalogue's products, and the problems and oddities of the table."""
+    """The pictures that a table names, its columns, and its problems and warnings.
+
+    A view is a picture of a product.
+    """
 
     name: str = TABLE
     views: list[View] = field(default_factory=list)
-    """The pictures of the rows, product by product."""
+    """The pictures, product by product."""
     columns: dict[str, list[str]] = field(default_factory=dict)
-    """Column -> its cells, one for each view; without columns of pictures. Of several prices, a cell holds
-    the lowest; of several other values, all."""
+    """Column -> its cells, one for each view, without columns of pictures. If a view has several prices, the
+    cell has the lowest; several other values are all in the cell."""
     several: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
-    """Column -> number of a view -> its values, if it has several."""
+    """Column -> number of a view -> its values, for views with several values."""
     variants: int = 0
-    """Rows that are variants of products of several rows."""
+    """Number of rows that are variants of a product with several rows."""
     roles: dict[str, Role] = field(default_factory=dict)
-    """Column -> its role, for every column of the table."""
+    """Column of the table -> its role."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> list[str]:
-        """The ids of the views."""
+        """The id of each view."""
         return [view.id for view in self.views]
 
     @property
     def products(self) -> list[str]:
-        """The product of each view."""
+        """The id of the product that each view shows."""
         return [view.product for view in self.views]
 
     @property
     def attributes(self) -> dict[str, list[str]]:
-        """The columns that are attributes of items."""
+        """Those of ``columns`` that are attributes of items."""
         return {name: cells for name, cells in self.columns.items() if self.roles[name] not in NOT_IN_INDEX}
 
     @property
     def sold_out(self) -> list[bool]:
-        """Whether the product of each row is sold out."""
+        """For each view, whether its product is sold out."""
         told = {name: cells for name, cells in self.columns.items() if self.roles[name] == "availability"}
         rows = zip(*told.values(), strict=True) if told else [()] * len(self.images)
         return [is_sold_out(dict(zip(told, row, strict=True))) for row in rows]
 
     def values(self, name: str) -> list[str]:
-        """Return the values of a column, view by view; a view may have several."""
+        """Return all values of a column, view by view; a view may have several."""
         several = self.several.get(name, {})
         return [value for view, cell in enumerate(self.columns[name]) for value in several.get(view, (cell,))]
 
     def of_role(self, role: Role) -> list[str]:
-        """Return the cells of the first column with a role; empty if there is none."""
+        """Return the cells of the first column with this role; empty if there is none."""
         return next((cells for name, cells in self.columns.items() if self.roles[name] == role), [])
 
 
 def find_table(folder: Path) -> Path | None:
-    """Return the file of a folder's table, or ``None``.
+    """Return the file of a folder's table; None if there is none.
 
-    It is the file that ``catalogue.yaml`` names, else ``attributes.csv``, else a table of that name with
-    another ending, else the only table of the folder. Raises ``DataError`` if there are several.
+    It is the file that ``catalogue.yaml`` names, else ``attributes.csv``, else ``attributes`` with another
+    suffix, else the only table in the folder. Raises ``DataError`` if there are several.
     """
     return _find_table(folder, _settings(folder))
 
 
 def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
-    """Return the table of a folder of pictures as :func:`find_table` does; a table of another name
-    counts only if it names pictures."""
+    """Return the table of a folder of pictures, as :func:`find_table` does.
+
+    A table with another name than ``attributes`` counts only if it names pictures.
+    """
     settings = _settings(folder)
     if sheet is None and settings == CatalogueSettings() and not _called_attributes(folder):
         tables = _tables(folder)
@@ -114,7 +119,7 @@ def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
 
 
 def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTable:
-    """Read the table of a folder; what cannot be used is listed in ``problems`` of the result.
+    """Read the table of a folder; whatever cannot be used is listed in ``problems`` of the result.
 
     ``sheet`` names a sheet of a workbook. Default: the first.
     """
@@ -166,7 +171,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _called_attributes(folder: Path) -> list[Path]:
-    """Return the files named as a table of attributes is; if none has a known ending, those of any other."""
+    """Return the files named ``attributes`` with a known suffix; if there are none, those with any suffix."""
     named = sorted(path for path in folder.iterdir() if path.name.casefold().startswith("attributes."))
     for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
         if found := [path for path in named if path.suffix.casefold() in suffixes and path.is_file()]:
@@ -248,7 +253,7 @@ def _warn_of_conflicts(table: CatalogueTable, name: str, conflicts: Sequence[str
 
 
 def _count_variants(views: Sequence[View], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> int:
-    """Count the rows with a price (or else an attribute) of products that have several such rows."""
+    """Return how many rows with a price (or else an attribute) belong to products with several such rows."""
     priced, described = (
         [cells for its, cells in zip(roles, columns, strict=True) if its == role]
         for role in ("price", "attribute")
@@ -265,7 +270,7 @@ def _count_variants(views: Sequence[View], roles: Sequence[Role], columns: Seque
 
 
 def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: Mapping[str, Role]) -> None:
-    """Give columns the roles that the user sets; if one is the image, no other column keeps that role."""
+    """Set the roles that the user gives in ``told``; if one is ``image``, no other column keeps that role."""
     for name, role in told.items():
         if column_name(name) not in names:
             table.problems.append(
@@ -279,9 +284,9 @@ def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: 
 
 
 def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_price: bool) -> list[str]:
-    """Rewrite the cells of a column of numbers so that each can be read alone.
+    """Rewrite the cells of a column of numbers so that each can be read without the others.
 
-    Return other columns as they are.
+    The cells of other columns are returned unchanged.
     """
     given = [value for cell in cells for value in cell.split(SEPARATOR) if has_value(value)]
     odd = [value for value in given if number_in(value) is None]

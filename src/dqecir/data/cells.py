@@ -1,4 +1,4 @@
-"""Tell unknown cells from values, and read cells and payload values as texts and numbers."""
+"""Read cells of tables and values of payloads as texts and numbers, and recognise unknown values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal
 from dqecir.data.currencies import COIN
 
 UNKNOWN = "?"
-"""The cell of an unknown value. The cell of an attribute that does not apply is empty."""
+"""A cell whose value is unknown. If an attribute does not apply, the cell is empty."""
 
 UNKNOWN_CODE = -1
-"""The code of :data:`UNKNOWN` wherever values are integers."""
+"""What stands for :data:`UNKNOWN` where values are integers."""
 
 DecimalSign = Literal[",", "."]
 
@@ -35,30 +35,30 @@ _GROUPED = re.compile(
 )
 _PLAIN = re.compile(r"[-−]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _DIGITS = 15
-"""A number with more digits than a float holds is a code."""
+"""A number with more digits than this, which a float cannot hold, is a code."""
 
 
 def has_value(cell: str) -> bool:
-    """Return whether a cell holds a value, so is neither empty nor unknown."""
+    """Return whether a cell has a value: it is neither empty nor unknown."""
     return cell not in ("", UNKNOWN)
 
 
 def values_of(table: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the distinct values of each column, sorted."""
+    """Return column -> its different values, sorted."""
     return {column: sorted(filter(has_value, set(cells))) for column, cells in table.items()}
 
 
 def folded(text: str) -> str:
-    """Return a text in one Unicode form and lower case, for comparison."""
+    """Return a text for comparison: in one Unicode form and in lower case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = False) -> float | None:
-    """Return the number of a cell, which may have a currency or a unit; ``None`` if it is no number.
+    """Return the number in a cell, which may have a currency or a unit; None if the cell is no number.
 
-    ``decimal`` is the column's decimal sign, which decides ambiguous cells such as ``1.299``. Default: three
-    digits after a single comma are thousands; after a point too, if the cell has a currency or ``is_money``.
-    Codes (``007``, ``1E5``, 18 digits), sizes and ranges are no numbers.
+    ``decimal`` is the decimal sign of the column, which decides ambiguous cells such as ``1.299``. Default:
+    three digits after a single comma are thousands; after a point too, if the cell has a currency or
+    ``is_money``. Codes (``007``, ``1E5``, 18 digits), sizes and ranges are no numbers.
 
     >>> number_in("1,299.50 EUR"), number_in("€ 12,5"), number_in("XL"), number_in("0,750 kg")
     (1299.5, 12.5, None, 0.75)
@@ -85,9 +85,9 @@ def has_currency(cell: str) -> bool:
 
 
 def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
-    """Return the decimal sign of a column, by the cells that can be read in one way only.
+    """Return the decimal sign of a column, by its cells that can be read in only one way.
 
-    ``None`` if there is no such cell, or if fewer than four of five agree.
+    None if there is no such cell, or if fewer than four of five agree.
     """
     bodies = (_body(found) for found in map(_CELL.fullmatch, cells) if found)
     votes = Counter(body.sign for body in bodies if body is not None and body.sign)
@@ -98,10 +98,10 @@ def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
 
 
 def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> str:
-    """Rewrite a cell so that its number can be read alone: ``1.299`` beside ``39,90`` as ``1299``.
+    """Rewrite a cell so that its number can be read alone: ``1.299`` becomes ``1299`` next to ``39,90``.
 
-    ``decimal``: the decimal sign of the column. ``is_money``: whether it holds prices. A cell that is read
-    alike without its column stays as it is.
+    ``decimal`` is the decimal sign of the column; ``is_money``: whether it holds prices. A cell whose number
+    does not depend on them is returned unchanged.
     """
     number = number_in(cell, decimal, is_money)
     if number is None or number == number_in(cell):
@@ -114,9 +114,9 @@ def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> s
 
 
 def as_number(value: object) -> float:
-    """Return the number that decides whether values are equal, or NaN.
+    """Return the number by which two values are equal; NaN if ``value`` is no number.
 
-    Of texts, only plain decimals have one.
+    Only texts that are plain decimals have one.
     """
     if isinstance(value, str) and _PLAIN.fullmatch(value) and sum(map(str.isdigit, value)) <= _DIGITS:
         return float(value.replace("−", "-"))
@@ -130,11 +130,12 @@ def as_number(value: object) -> float:
 
 
 _CLEAR = re.compile(r"[1-9][0-9]{0,14}|[1-9][0-9]{0,11}\.[0-9]{1,2}")
-"""Numbers that can be read in one way alone; a large index has millions of them."""
+"""Numbers that can be read in only one way; they are read fast, because a large index has millions of
+them."""
 
 
 def measured(value: object) -> float:
-    """Return the number that comparisons such as < use, as people write numbers, or NaN."""
+    """Return the number in a value as people write it, for comparisons such as <; NaN if there is none."""
     if not isinstance(value, str):
         return as_number(value)
     if _CLEAR.fullmatch(value):
@@ -144,20 +145,20 @@ def measured(value: object) -> float:
 
 
 class _Body:
-    """The digits of a number, ``whole`` and ``fraction``, and the decimal sign that they imply."""
+    """The digits of a number before (``whole``) and after the decimal sign (``fraction``)."""
 
     def __init__(
         self, whole: str, fraction: str, sign: DecimalSign | None = None, ambiguous: DecimalSign | None = None
     ) -> None:
         self.whole, self.fraction = whole, fraction
         self.sign = sign
-        """The decimal sign that these digits need; ``None`` if they need none or fit both."""
+        """The decimal sign that these digits need; None if they have none, or fit both."""
         self.ambiguous = ambiguous
-        """The sign between ``whole`` and ``fraction`` if it may also separate thousands."""
+        """The sign between ``whole`` and ``fraction``, if it may also separate thousands."""
 
     @classmethod
     def of(cls, text: str) -> _Body | None:
-        """Read digits with their signs; ``None`` for a code."""
+        """Read digits with their signs; None if they are a code."""
         grouped = _GROUPED.fullmatch(text)
         if grouped:
             text = re.sub(rf"[{_QUOTES}{_BLANKS}]", "", text)
@@ -192,14 +193,14 @@ class _Body:
 
 
 def _body(found: re.Match[str]) -> _Body | None:
-    """Return the digits of a cell; a dash instead of cents, as in ``1.299,-``, tells the decimal sign."""
+    """Return the digits in a cell; a dash for the cents, as in ``1.299,-``, shows the decimal sign."""
     dash = found["dash"] or ""
     whole = _Body.of(f"{found['body']}{dash[0]}0") if len(dash) > 1 and dash[0] in ".," else None
     return whole or _Body.of(found["body"])
 
 
 def _in_groups(text: str, sign: str) -> bool:
-    """Return whether a sign separates thousands, or lakhs and crores."""
+    """Return whether ``sign`` separates groups of digits in ``text``: thousands, or lakhs and crores."""
     part = re.escape(sign)
     return re.fullmatch(rf"[1-9][0-9]{{0,2}}(?:{part}[0-9]{{3}})+", text) is not None or (
         re.fullmatch(rf"[1-9][0-9]?(?:{part}[0-9]{{2}})+{part}[0-9]{{3}}", text) is not None

@@ -1,4 +1,4 @@
-"""Read CIRCO: open-domain questions with all their right answers over COCO's unlabelled images.
+"""Read CIRCO: open-domain questions with all their right answers, over the unlabelled images of COCO.
 
 Source: the published annotations (arXiv 2303.15247).
 """
@@ -18,7 +18,7 @@ from dqecir.settings import nearest
 
 SPLITS = ("val", "test")
 GALLERY = "all"
-"""The one gallery: every unlabelled image of COCO 2017."""
+"""Name of the only gallery: all unlabelled images of COCO 2017."""
 ASPECTS = (
     "cardinality",
     "addition",
@@ -30,7 +30,7 @@ ASPECTS = (
     "spatial_relations_background",
     "viewpoint",
 )
-"""The semantic aspects that tag questions."""
+"""The semantic aspects with which questions are tagged."""
 COCO = Path("COCO2017_unlabeled")
 
 
@@ -43,16 +43,15 @@ def read_circo(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Read the val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
+    """Read the val split in ``folder``, which has ``annotations/`` and ``COCO2017_unlabeled/``.
 
-    Candidates are the images of ``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json`` in
-    its order; ``gallery`` names other COCO ids instead, for a smaller test. An image id is the
-    COCO number in plain digits. Files stand under ``images`` (default:
-    ``COCO2017_unlabeled/unlabeled2017``); ``check_images=False`` needs no files there.
-    ``mask_reference`` as in :class:`Benchmark`.
+    Candidates are the images in ``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json``, in its
+    order; ``gallery`` gives other COCO numbers instead, for a smaller test. An image id is the COCO number
+    without leading zeros. Files are in ``images`` (default: ``COCO2017_unlabeled/unlabeled2017``); with
+    ``check_images=False`` they need not exist. ``mask_reference`` as in :class:`Benchmark`.
 
-    Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
-    image that the gallery lacks, an aspect that does not exist, and images that are missing.
+    Raises :class:`DataError` for an unknown split, a file that is missing or damaged, an image that is not in
+    the gallery, an unknown aspect, and missing images.
     """
     if split == "test":
         raise DataError(
@@ -93,7 +92,7 @@ def read_circo_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Read any split without its answers, for a submission; otherwise as :func:`read_circo`."""
+    """Read a split without its answers, for a submission; arguments and errors as in :func:`read_circo`."""
     path, rows = _rows(folder, split, {})
     places, paths = _candidates(folder, gallery, images, check_images)
     questions = tuple(

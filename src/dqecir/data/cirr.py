@@ -17,7 +17,7 @@ from dqecir.settings import nearest
 
 SPLITS = ("train", "val", "test1")
 GALLERY = "all"
-"""The one gallery: every image of the split."""
+"""Name of the only gallery: all images of the split."""
 
 
 def read_cirr(
@@ -28,15 +28,15 @@ def read_cirr(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Read the train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
+    """Read the train or val split in ``folder``, which has ``captions/`` and ``image_splits/`` (rc2).
 
     The gallery is in the order of the split file. The only right answer is ``target_hard``, as in every
-    published evaluation. ``Triplet.subset`` is the image set without the reference. Image files have
-    the split file's relative paths under ``images`` (default: ``folder``);
-    ``check_images=False`` needs only the annotations. ``mask_reference`` as in :class:`Benchmark`.
+    published evaluation. ``Triplet.subset`` is the image set without the reference. Image files have the
+    relative paths of the split file, in ``images`` (default: ``folder``); with ``check_images=False`` they
+    need not exist. ``mask_reference`` as in :class:`Benchmark`.
 
-    Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
-    image that the split does not name, and images that are missing.
+    Raises :class:`DataError` for an unknown split, a file that is missing or damaged, an image that is not in
+    the split, and missing images.
     """
     if split == "test1":
         raise DataError(
@@ -62,7 +62,7 @@ def read_cirr(
 def read_cirr_questions(
     folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
 ) -> Questions:
-    """Read any split without its answers, for a submission; otherwise as :func:`read_cirr`."""
+    """Read a split without its answers, for a submission; arguments and errors as in :func:`read_cirr`."""
     places, paths, rows = _read(folder, split, images, check_images, ())
     questions = tuple(
         Question(

@@ -1,4 +1,4 @@
-"""Decide the role of each column of a shop's table, by its name and its cells."""
+"""Guess the role of each column of a shop's table, from its name and its cells."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Role = Literal[
     "attribute",
     "ignored",
 ]
-"""The role of a column."""
+"""What a column of a table is for."""
 
 NOT_IN_INDEX: tuple[Role, ...] = ("image", "further images", "split", "set", "ignored")
-"""Roles of columns that are not attributes of an item."""
+"""Roles of columns whose cells are not attributes of items."""
 
 _NAMES: dict[Role, str] = {
     "image": "image, images, image link, image src, image url, main image, picture, photo",
@@ -46,24 +46,24 @@ _NAMES: dict[Role, str] = {
 }
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
 ADDRESS = " (address)"
-"""Suffix of columns with addresses of pictures, if other columns name the files."""
+"""Suffix of columns with addresses of pictures, if other columns name their files."""
 _PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp", "preis", "preise", "prix", "precio", "prezzo"})
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ENOUGH = 0.8
-"""Share of a column's cells that must agree to decide its role."""
+"""Share of a column's cells that must fit a role."""
 _LONG = 80
-"""Mean length of a description's cells, in characters."""
+"""Mean length of cells, in characters, from which on a column holds descriptions."""
 MANY_VALUES = 1000
-"""Most different values of a column whose values the text reader learns; above it, cells are texts."""
+"""A column with more different values than this holds texts; the text reader does not learn its values."""
 _WORDY = 3
-"""Mean number of words of a text's cells."""
+"""Mean number of words in cells from which on a column holds texts."""
 _JUDGED = 1000
-"""Number of different cells that are examined to decide whether a column holds texts."""
+"""Number of different cells that are looked at to decide whether a column holds texts."""
 
 
 def column_name(header: str) -> str:
-    """Return a column's name in lower case with single blanks, without Google's ``g:``.
+    """Return the name of a column in lower case, with single blanks and without Google's ``g:``.
 
     >>> column_name("  Image   Src "), column_name("g:image_link")
     ('image src', 'image_link')
@@ -72,7 +72,7 @@ def column_name(header: str) -> str:
 
 
 def spaced(name: str) -> str:
-    """Return a column's name with blanks for underscores and hyphens.
+    """Return the name of a column with blanks instead of underscores and hyphens.
 
     >>> spaced("item_group-id")
     'item group id'
@@ -81,10 +81,10 @@ def spaced(name: str) -> str:
 
 
 def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Role]:
-    """Return the role of each column, by its name (:func:`column_name`), else by its cells.
+    """Return the role of each column, from its name (:func:`column_name`), or else from its cells.
 
-    One column holds the main images: the one named ``image``, else the first with a similar name, else the
-    first whose cells name pictures. Other columns of this kind hold further images.
+    One column has the main pictures: the one named ``image``, else the first with a similar name, else the
+    first whose cells name pictures. Other columns of this kind have further pictures.
     """
     roles = [_role_of(name, cells) for name, cells in zip(names, columns, strict=True)]
     for place, cells in enumerate(columns):
@@ -105,7 +105,7 @@ def may_hold_text(name: str) -> bool:
 
 
 def holds_text(name: str, values: Sequence[str]) -> bool:
-    """Return whether a column is searched by words, by its name and its different ``values``.
+    """Return whether words are searched in a column, from its name and its different ``values``.
 
     These are titles, descriptions, and attributes with many values or with values of several words.
     """

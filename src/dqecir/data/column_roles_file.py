@@ -1,4 +1,4 @@
-"""Store the roles of an index's columns, which the table of its catalogue gives."""
+"""Store the roles of an index's columns in its folder; they come from the table of its catalogue."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FILE = "columns.json"
 
 
 class ColumnRoles(Strict):
-    """The roles of a table's columns."""
+    """The contents of the file: column -> role."""
 
     roles: Mapping[str, Role] = {}
 
 
 def read_roles(folder: Path) -> Mapping[str, Role]:
-    """Read column -> role of the index in ``folder``; empty if it was built without a table.
+    """Return column -> role of the index in ``folder``; empty if it was built without a table.
 
     Raises :class:`EngineError` if the file is damaged.
     """
@@ -36,7 +36,7 @@ def read_roles(folder: Path) -> Mapping[str, Role]:
 
 
 def write_roles(folder: Path, roles: Mapping[str, Role]) -> None:
-    """Write column -> role for the index in ``folder``."""
+    """Store column -> role for the index in ``folder``."""
     if roles:
         write_json(folder / FILE, {"roles": dict(roles)})
     else:

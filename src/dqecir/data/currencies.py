@@ -1,11 +1,11 @@
-"""Currencies as people write them beside a number, in cells, filters and texts alike."""
+"""Currencies as people write them next to a number, in cells, filters and texts."""
 
 from __future__ import annotations
 
 import re
 
 SIGNS = "$£¥€¢₠-⃀฿﷼＄￡￥"
-"""Signs of currencies, for a character class of a regular expression."""
+"""Currency signs, for a character class of a regular expression."""
 
 _CODES = (
     "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HRK HUF IDR ILS INR ISK JOD JPY "
@@ -18,16 +18,16 @@ COIN = (
     rf"(?:(?:[A-Za-z]{{0,3}}|[A-Z]{{2,3}} )[{SIGNS}]|{_CODES.replace(' ', '|')}"
     rf"|{_CODES.lower().replace(' ', '|')}|(?i:{_WORDS}|ft)\.?|円|元)"
 )
-"""Regular expression of a currency beside a cell's number; ``ft`` may be forints, or feet."""
+"""Regular expression of a currency next to a number in a cell, where ``ft`` may be forints (or feet)."""
 
 SPOKEN_COIN = rf"(?:[a-z]{{0,3}}[{SIGNS}]|(?:{_CODES.replace(' ', '|')}|{_WORDS})(?!\w)\.?)"
-"""Regular expression of a currency in a text, in any case. In a text, ``ft`` are feet."""
+"""Regular expression of a currency in a modification text, in any case, where ``ft`` always means feet."""
 
 _WHOLE = re.compile(COIN)
 
 
 def is_currency(text: str) -> bool:
-    """Return whether a text is the sign, the code or the name of a currency, and nothing else.
+    """Return whether a text is only the sign, the code or the name of a currency.
 
     >>> is_currency("€"), is_currency("EUR"), is_currency("40 €")
     (True, True, False)

@@ -1,4 +1,4 @@
-"""Convert exports of shop systems to plain tables, with a column for each fact and one for the product id."""
+"""Convert exports of shop systems to plain tables: one column for each fact, and one for the product's id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqecir.errors import counted
 
 @dataclass(frozen=True)
 class Record:
-    """A row, addressed by column names."""
+    """A row whose cells are found by column name; ``line`` is its line in the file."""
 
     line: int
     cells: dict[str, str]
@@ -28,13 +28,14 @@ class Record:
 class _Export:
     shop: str
     signs: frozenset[str]
-    """Columns by which the export is recognised."""
+    """Names of columns by which the export is recognised."""
     product: str
-    """The column of a plain row that names its product."""
+    """Column of the plain rows with the product's id."""
     rows: Callable[[Sequence[Record]], Iterator[Record]]
-    """Convert its rows to plain rows: a picture, a variant of a product, or both."""
+    """Function that converts rows of the export to plain rows, each of which is a picture, a variant, or
+    both."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Column -> the name under which it is read."""
+    """Column of the export -> its name in the plain table."""
 
 
 _SHOPIFY = {
@@ -47,7 +48,7 @@ _SHOPIFY = {
 }
 _SHOPIFY_COLUMNS = frozenset({"handle", "image", "price", "availability", *_SHOPIFY.values()})
 _SHOPIFY_NAMED = " (product.metafields."
-"""Follows the name of a fact that the shop added."""
+"""What follows the name of a column that the shop itself has added."""
 _WOOCOMMERCE = {
     "sku": "sku",
     "name": "title",
@@ -61,9 +62,10 @@ _BETWEEN_VALUES = re.compile(r"(?<!\\),\s*")
 
 
 def plain_table(table: Table) -> Table:
-    """Return an export of Shopify or WooCommerce as a plain table, and any other table as it is.
+    """Convert an export of Shopify or WooCommerce to a plain table; any other table is returned unchanged.
 
-    Google Merchant's export already is a plain table. Notes name the export and products without a picture.
+    Google Merchant's export already is a plain table. Notes of the result name the export, and products
+    without a picture.
     """
     names = [column_name(name) for name in table.header]
     export = next((export for export in _EXPORTS if export.signs <= set(names)), None)
@@ -96,10 +98,10 @@ def plain_table(table: Table) -> Table:
 
 
 def _shopify(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield every picture of every product, and its variants.
+    """Yield a row for every picture of every product, and for its variants.
 
-    Only the first row of a product has its facts. The picture in the main picture column belongs to the
-    product even in the row of a variant; the variant's own picture has another column.
+    Only the first row of a product has its facts. The picture in the main column belongs to the product, even
+    in the row of a variant; the variant's own picture is in another column.
     """
     products: dict[str, list[Record]] = {}
     handle = ""
@@ -119,7 +121,7 @@ def _shopify(records: Sequence[Record]) -> Iterator[Record]:
             for number in (1, 2, 3)
             if (name := column_name(first[f"option{number} name"])) not in ("", "title")
         }
-        # A shop may name an option as a column of its own: "Type" or "Price".
+        # An option of a shop may have the name of another column: "Type" or "Price".
         options = {
             column: f"{name} (option)" if name in _SHOPIFY_COLUMNS else name
             for column, name in options.items()
@@ -142,7 +144,7 @@ def _image_position(row: Record) -> tuple[int, int]:
 
 
 def _shopify_availability(rows: Sequence[Record]) -> str:
-    """Return the availability of a product, from its variants; rows that only add a picture have none."""
+    """Return the availability of a product from its variants; rows that only add a picture do not count."""
     stocks = [row for row in rows if row["variant inventory qty"]]
     can_be_ordered = (
         row["variant inventory policy"].casefold() == "continue"
@@ -154,7 +156,7 @@ def _shopify_availability(rows: Sequence[Record]) -> str:
 
 
 def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield every product and every variation, with their pictures."""
+    """Yield a row for every product and every variation, with their pictures."""
     parents = {f"id:{record['id']}": record for record in records}
     parents |= {record["sku"]: record for record in records if record["sku"]}
     for record in records:
@@ -170,7 +172,7 @@ def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:
             if column.startswith("attribute ") and column.endswith(" name") and name:
                 values = _BETWEEN_VALUES.split(record[f"{column.removesuffix(' name')} value(s)"])
                 own = column_name(name)
-                # An attribute may be named as another column, such as "Brand" or "Price".
+                # An attribute may have the name of another column, such as "Brand" or "Price".
                 own = f"{own} (attribute)" if own == "image" or facts.get(own) else own
                 facts[own] = SEPARATOR.join(value.replace("\\,", ",") for value in values)
         yield Record(record.line, {"image": record["images"], **facts})

@@ -18,21 +18,21 @@ from dqecir.errors import DataError
 QUERIES = "test_queries.txt"
 GALLERY = "all"
 _MARKS = {".": "dotmark", "?": "questionmark", "&": "andmark", "*": "starmark"}
-"""Characters that TIRG writes as words."""
+"""Character -> the word with which TIRG replaces it."""
 
 
 def read_fashion200k(
     folder: Path, split: str = "test", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read ``labels/*test*.txt`` and ``test_queries.txt`` of ``folder``.
+    """Read ``labels/*test*.txt`` and ``test_queries.txt`` in ``folder``.
 
-    A line of a label file is ``picture``, detection score and description, between tabs; one of the queries a
-    reference and a target. A text is ``replace A with B``, and every picture with the target's description
-    is a right answer. Pictures are under ``images`` (default: ``folder``). ``val`` means the test split.
-    ``check_images=False`` needs only the annotations.
+    A line of a label file has a picture, a detection score and a description, separated by tabs; a line of
+    the queries has a reference and a target. The text of a question is ``replace A with B``, and every
+    picture with the target's description is a right answer. Pictures are in ``images`` (default: ``folder``).
+    The only split is ``test``; ``val`` means the same. With ``check_images=False`` pictures need not exist.
 
-    Raises :class:`DataError` for another split, files that are missing or damaged, a query about an unknown
-    picture, and missing pictures.
+    Raises :class:`DataError` for another split, for files that are missing or damaged, for a query about an
+    unknown picture, and for missing pictures.
     """
     if split not in ("test", "val"):
         raise DataError(f"Fashion200k's split {split!r} has no queries: measure its split test")
@@ -83,6 +83,6 @@ def _plain(description: str) -> str:
 
 
 def _other(one: str, another: str) -> str:
-    """Return the first word of a description that another lacks; its last word where there is none."""
+    """Return the first word of the description ``one`` that ``another`` does not have; else its last word."""
     words, others = one.split(), set(another.split())
     return next((word for word in words if word not in others), words[-1])

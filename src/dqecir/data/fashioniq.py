@@ -27,17 +27,17 @@ from dqecir.settings import nearest
 CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")
 JOINT = "all"
-"""The gallery of all categories under the gallery ``joint``."""
+"""Name of the category if all categories share one gallery (``joint``)."""
 
 Gallery = Literal["original", "val_split", "joint"]
-"""``original``: a category's split file. ``val_split``: references and targets of its questions
-alone, as MGUR and the VAL protocol have it. ``joint``: the split files of all categories as one, as
-ComposeAE has it."""
+"""Candidates of a category. ``original``: the images of its split file. ``val_split``: only references and
+targets of its questions, as in MGUR and the VAL protocol. ``joint``: the images of all categories together,
+as in ComposeAE."""
 GALLERIES: tuple[str, ...] = get_args(Gallery)
 
 
 def read_captions(path: Path) -> list[str]:
-    """Read all captions of one ``cap.<category>.<split>.json``, in order and unchanged.
+    """Return all captions in one ``cap.<category>.<split>.json``, in order and unchanged.
 
     Raises :class:`DataError` for any other file.
     """
@@ -61,17 +61,17 @@ def read_fashioniq(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Read the train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
+    """Read the train or val split in ``folder``, which has ``captions/``, ``image_splits/`` and ``images/``.
 
-    Images are in the order of the split files, category by category; images that shirt and toptee share are
-    listed once. Captions are not changed. ``both_orders`` asks every question twice, the
-    second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
-    category of a question is among its ``aspects``. ``images`` defaults to ``folder/images``;
-    an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs only the annotations.
-    ``gallery`` is one of ``GALLERIES``, ``mask_reference`` as in :class:`Benchmark`.
+    Images are in the order of the split files, category by category; an image that shirt and toptee share is
+    listed once. Captions are not changed. ``both_orders``: ask every question twice, the second time with its
+    captions in reverse order, as CoSMo and MGUR do. With the gallery ``joint`` the category of a question is
+    among its ``aspects``. The file of an image id is looked for in ``images`` (default: ``folder/images``),
+    first as ``.jpg``, then as ``.png``; with ``check_images=False`` it need not exist. ``gallery`` is one of
+    ``GALLERIES``; ``mask_reference`` as in :class:`Benchmark`.
 
-    Raises :class:`DataError` for a category or a split that does not exist, for a file that is
-    missing or damaged, an image that its split does not name, and images that are missing.
+    Raises :class:`DataError` for an unknown category or split, for a file that is missing or damaged, an
+    image that is not in its split, and missing images.
     """
     if split == "test":
         raise DataError(
@@ -111,9 +111,9 @@ def read_fashioniq_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Read any split without its answers; the split files are its galleries.
+    """Read a split without its answers, for a submission; each gallery has the images of a split file.
 
-    Otherwise as :func:`read_fashioniq`.
+    Arguments and errors as in :func:`read_fashioniq`.
     """
     parts = _parts(folder, split, categories, ("candidate",))
     places, paths = _images(parts, folder, images, check_images)
@@ -128,14 +128,14 @@ def read_fashioniq_questions(
 
 @dataclass(frozen=True)
 class _Part:
-    """One category: the images of its split in order, and its questions unchanged."""
+    """One category: the ids of its images in order, and its questions as in the file."""
 
     category: str
     ids: list[str]
     rows: list[dict[str, Any]]
 
     def asked_alone(self) -> _Part:
-        """Return the same questions over only the images that they name."""
+        """Return the category with only the images that its questions name."""
         named = {row[side] for row in self.rows for side in ("candidate", "target")}
         return _Part(self.category, [image for image in self.ids if image in named], self.rows)
 
@@ -169,7 +169,7 @@ def _parts(folder: Path, split: str, categories: Sequence[str], sides: Sequence[
 def _images(
     parts: Sequence[_Part], folder: Path, images: Path | None, check: bool
 ) -> tuple[dict[str, int], tuple[Path, ...]]:
-    """Return the position of every distinct image and the paths, both in the order of the split files."""
+    """Return the position of every image id, and the path of every image, in the order of the split files."""
     ids = dict.fromkeys(image for part in parts for image in part.ids)
     paths = found_images(folder / "images" if images is None else images, list(ids))
     if check:

@@ -1,8 +1,9 @@
 """Make a catalogue from a table that names pictures by address: download the pictures.
 
-The folder gets ``images/``, ``attributes.csv`` (the table with the names of files instead of addresses, and
-the addresses in separate columns), ``not-fetched.txt`` if something is missing, and ``fetched.log`` with a
-line for each finished address, so that a stopped run continues and a later run fetches only new addresses.
+The new folder has ``images/``; ``attributes.csv``, which is the table with file names instead of addresses,
+and the addresses in separate columns; ``not-fetched.txt``, if something is missing; and ``fetched.log`` with
+one line for each finished address, so that an interrupted run continues, and a later run fetches only new
+addresses.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ MOST_ADDRESSES = 200_000
 LEDGER, MISSING = FETCHED
 IMAGES = "images"
 _SILENT = 10
-"""Failures in a row after which a host gets no more requests."""
+"""After this many failures in a row, a host gets no more requests."""
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
-"""Separates the addresses of a cell; an address may contain commas."""
+"""What separates several addresses in a cell; a comma may also be part of an address."""
 _ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
 _LONGEST_NAME = 60
 _PICTURES: tuple[Role, ...] = ("image", "further images")
@@ -52,29 +53,30 @@ _PICTURES: tuple[Role, ...] = ("image", "further images")
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """The result for every address of a table."""
+    """The result of a run over all addresses of a table: numbers of pictures and rows."""
 
     fetched: int
     kept: int
-    """Pictures that an earlier run fetched."""
+    """Number of pictures that an earlier run has fetched."""
     rows: int
-    """Rows of the new table."""
+    """Number of rows in the new table."""
     missing: tuple[str, ...]
-    """A sentence, with the line, for every address not fetched and every row left out."""
+    """One sentence, with the line of the table, for every address that was not fetched and every row left
+    out."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A table, and the positions of its columns that name pictures."""
+    """A table, and the positions of the columns that name pictures."""
 
     table: Table
     places: tuple[int, ...]
-    """The column of main pictures first."""
+    """Positions of the columns; that of the main pictures comes first."""
     is_export: bool
     settings: CatalogueSettings
 
     def addresses(self) -> dict[str, int]:
-        """Return every address and the line of its first occurrence."""
+        """Return address -> line of the table in which it occurs first."""
         found: dict[str, int] = {}
         for row in self.table.rows:
             for place in self.places:
@@ -87,11 +89,11 @@ class _Source:
 def fetch_pictures(
     table: Path, out: Path, downloader: Downloader, sheet: str | None = None, quiet: bool = False
 ) -> FetchSummary:
-    """Download the pictures that a table names by http or https, and write the catalogue ``out``.
+    """Download the pictures that ``table`` names by http or https, and write the catalogue ``out``.
 
-    Return what was fetched, and what was not. A ``catalogue.yaml`` next to the table may set roles and the
-    sheet, which ``sheet`` overrides. Raises :class:`DataError` if the
-    table cannot be used, if ``out`` holds other files, or if no picture could be fetched.
+    A ``catalogue.yaml`` next to the table may set roles of columns and the sheet, which ``sheet`` overrides.
+    Raises :class:`DataError` if the table cannot be used, if ``out`` holds other files, or if no picture
+    could be fetched.
     """
     source = _read(table, sheet)
     addresses = source.addresses()
@@ -151,7 +153,10 @@ def _parts(cell: str) -> list[str]:
 def _download(
     addresses: Sequence[str] | Mapping[str, int], ledger: _Ledger, downloader: Downloader, quiet: bool
 ) -> dict[str, str]:
-    """Fetch the addresses that the ledger lacks; return the reason for each missing one."""
+    """Fetch the addresses that the ledger does not have.
+
+    Return address -> reason, for each that is missing.
+    """
     failures: dict[str, str] = {}
     silent: Counter[str] = Counter()
     for address in track(list(addresses), "fetching pictures", quiet=quiet):
@@ -176,14 +181,14 @@ def _download(
 
 
 class _Ledger:
-    """The finished addresses, in a file that is locked during a run; a context manager."""
+    """The finished addresses of a folder, in a file that is locked during a run; a context manager."""
 
     def __init__(self, folder: Path, file: BinaryIO) -> None:
         self._folder, self._file = folder, file
         self.files: dict[str, str] = {}
         """Address -> file, relative to the folder."""
         self.failures: dict[str, str] = {}
-        """Address -> why it is missing, from an unfinished run; a new run tries again."""
+        """Address -> why it is missing, from a run that was interrupted; the next run tries again."""
         self._file.seek(0)
         data = self._file.read()
         for line in data.splitlines():
@@ -195,7 +200,7 @@ class _Ledger:
     @classmethod
     @contextmanager
     def of(cls, folder: Path) -> Iterator[_Ledger]:
-        """Open the ledger of a folder that is new, empty or a fetched catalogue."""
+        """Open the ledger of ``folder``, which must be new, empty, or a catalogue that dqecir fetched."""
         if folder.exists() and not (folder / LEDGER).exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds files that dqecir did not fetch: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,17 +210,17 @@ class _Ledger:
             yield cls(folder, file)
 
     def keep(self, address: str, data: bytes) -> None:
-        """Store a picture; raises :class:`DownloadError` if the data are no picture."""
+        """Store the picture of an address; raises :class:`DownloadError` if the data are no picture."""
         file = f"{IMAGES}/{_file_name(address, data)}"
         write_bytes(self._folder / file, data)
         self._note({"address": address, "file": file})
 
     def give_up(self, address: str, reason: str) -> None:
-        """Record why an address is missing."""
+        """Store the reason why an address is missing."""
         self._note({"address": address, "failed": reason})
 
     def finish(self) -> None:
-        """Record that all addresses of the table were tried."""
+        """Store that all addresses of the table were tried."""
         self._file.write(FETCHED_ALL)
         self._file.flush()
         self.failures.clear()
@@ -235,9 +240,9 @@ class _Ledger:
 
 
 def _file_name(address: str, data: bytes) -> str:
-    """Return the file name for an address, always the same one.
+    """Return the file name for a picture, which depends only on its address and format.
 
-    Raises :class:`DownloadError` for no picture.
+    Raises :class:`DownloadError` if the data are no picture.
     """
     try:
         load_image(data)
@@ -254,8 +259,10 @@ def _file_name(address: str, data: bytes) -> str:
 
 
 def _with_files(source: _Source, files: Mapping[str, str]) -> tuple[list[Row], list[int]]:
-    """Return the rows with files instead of addresses, the addresses in columns after them, and the lines
-    of the rows that are left out."""
+    """Return rows with file names instead of addresses, and the lines of rows that are left out.
+
+    The addresses are in further columns at the end.
+    """
     rows: list[Row] = []
     left_out: list[int] = []
     main, *further = source.places

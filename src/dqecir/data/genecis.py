@@ -1,7 +1,7 @@
 """Read GeneCIS: questions about similarity under a condition, each with its own small gallery.
 
-Source: the published annotations and loaders (arXiv 2306.07969, facebookresearch/genecis). The two tasks of
-objects use COCO's val2017, those of attributes crops of Visual Genome.
+Source: the published annotations and loaders (arXiv 2306.07969, facebookresearch/genecis). The two tasks
+about objects use COCO's val2017, those about attributes use crops of Visual Genome.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from dqecir.io.files import write_bytes
 
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
 COCO, GENOME, CROPS = Path("val2017"), Path("VG_100K_all"), Path("crops")
-"""Under the folder of pictures: COCO's val2017, all of Visual Genome 1.2, and crops of the latter."""
+"""Sub-folders of the folder of pictures: COCO's val2017, all of Visual Genome 1.2, and crops of the
+latter."""
 DILATION = 0.7
-"""How far a crop extends beyond its box on each side, in widths and heights of the box."""
+"""How far a crop extends beyond its box on each side, as a share of the box's width and height."""
 
 
 def read_genecis(
     folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read the four tasks of ``folder/genecis`` as four categories; the only split is ``val``.
+    """Read the four tasks in ``folder/genecis`` as four categories; the only split is ``val``.
 
-    ``Triplet.subset`` is the gallery of a question, including its target; the gallery of a task joins
-    them. Pictures are under ``images`` (default: ``folder``); crops are written there once, as
-    ``crops/IMAGE_X_Y_W_H.png``. ``check_images=False`` needs only the annotations and writes nothing.
+    ``Triplet.subset`` is the small gallery of a question, with its target; the gallery of a task joins them
+    all. Pictures are in ``images`` (default: ``folder``); crops are written there once, as
+    ``crops/IMAGE_X_Y_W_H.png``. With ``check_images=False`` pictures need not exist, and nothing is written.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, and missing pictures.
     """
@@ -82,7 +83,7 @@ def read_genecis(
 
 
 def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
-    """Return the name of a picture or a crop, its source file, and the box of a crop."""
+    """Return the name of a picture or crop, the file it comes from, and the box of a crop (else None)."""
     if isinstance(entry, Mapping) and isinstance(entry.get("val_image_id"), int):
         name = f"{entry['val_image_id']:012d}"
         return name, COCO / f"{name}.jpg", None
@@ -98,7 +99,7 @@ def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
 
 
 def crop(picture: Image.Image, box: list[float]) -> Image.Image:
-    """Cut ``box`` [x, y, w, h] with :data:`DILATION` around it, and pad it with black to a square."""
+    """Cut ``box`` [x, y, w, h] and :data:`DILATION` around it, and pad the result with black to a square."""
     x, y, width, height = box
     left, top = max(0, x - DILATION * width), max(0, y - DILATION * height)
     right = min(picture.width, left + (1 + DILATION) * width)

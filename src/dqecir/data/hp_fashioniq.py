@@ -1,4 +1,4 @@
-"""Read HP-FashionIQ: which of two result sets people prefer.
+"""Read HP-FashionIQ: which of two sets of results people prefer for a query.
 
 Source: QuRe's annotations (arXiv 2507.12416).
 """
@@ -25,17 +25,17 @@ class Judgement:
     reference: int
     target: int
     text: str
-    """One text, as published: punctuation is partly spelled out ("dotmark")."""
+    """The modification text as published: punctuation is partly spelled out ("dotmark")."""
     sets: tuple[tuple[int, ...], tuple[int, ...]]
     user_scores: tuple[int, int]
-    """The score that the person gave each set, 1 to 5."""
+    """The score from 1 to 5 that the person gave to each set."""
     preferred: int
-    """1 or 2."""
+    """Number of the set that the person prefers: 1 or 2."""
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """All judgements, and the images that they refer to, each once."""
+    """All judgements, and all images that they refer to, each once."""
 
     image_ids: tuple[str, ...]
     image_paths: tuple[Path, ...]
@@ -43,10 +43,10 @@ class Preferences:
 
 
 def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: bool = True) -> Preferences:
-    """Read ``hpfiq.json``: 61 people, 50 judgements each.
+    """Read ``hpfiq.json``: 50 judgements each of 61 people.
 
-    ``images`` is the flat folder of FashionIQ's images (default: ``images`` in the folder of the file).
-    Raises :class:`DataError` if the file is missing or not the published one, or if images are missing.
+    ``images`` is the folder with FashionIQ's images (default: ``images`` next to the file). Raises
+    :class:`DataError` if the file is missing or not the published one, or if images are missing.
     """
     people = read_json(path, WHAT)
     if not isinstance(people, Mapping):
@@ -68,7 +68,10 @@ def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: b
 
 
 def _judgement(user: str, sheet: Mapping[str, Any], number: int, places: dict[str, int]) -> Judgement:
-    """Read one answer of a sheet, and add its images to ``places``."""
+    """Return judgement ``number`` in a person's ``sheet``, and add its images to ``places``.
+
+    ``places``: image id -> position.
+    """
 
     def place(name: str) -> int:
         return places.setdefault(Path(name).stem, len(places))

@@ -1,4 +1,4 @@
-"""Read i-CIR: find the same instance in another setting, in a database with hard negatives.
+"""Read i-CIR: find the same object in another setting, in a gallery with hard negatives.
 
 Source: the published loader and evaluation (arXiv 2510.25387, billpsomas/icir).
 """
@@ -19,12 +19,12 @@ QUERIES, DATABASE = "query_files.csv", "database_files.csv"
 def read_icir(
     folder: Path, split: str = "test", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read ``query_files.csv`` and ``database_files.csv`` of ``folder``: lines ``picture,text,instance``.
+    """Read ``query_files.csv`` and ``database_files.csv`` in ``folder``: lines ``picture,text,instance``.
 
-    Every instance is a category whose gallery is its own database. A database picture is a right answer if
-    it has the query's instance and text. Pictures are under ``images``; default: ``folder``, or its parent
-    if the files' paths include the folder (``icir/query/…``). The only split is ``test``; ``val`` means the
-    same. ``check_images=False`` needs only the two files.
+    Every instance is a category with a gallery of its own. A gallery picture is a right answer if it has the
+    query's instance and text. Pictures are in ``images`` (default: ``folder``, or its parent if the paths in
+    the files begin with the folder's name, ``icir/query/…``). The only split is ``test``; ``val`` means the
+    same. With ``check_images=False`` pictures need not exist.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a query without a right
     answer, and missing pictures.
@@ -59,7 +59,7 @@ def read_icir(
 
 
 def _rows(path: Path) -> list[tuple[str, str, str]]:
-    """Return the lines of a file as three fields; fields have no commas, and there is no header."""
+    """Return the lines of a file as three fields; fields contain no commas, and there is no header."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

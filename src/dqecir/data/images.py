@@ -1,4 +1,4 @@
-"""Decode picture files and preprocess them to the tensors that a tower reads.
+"""Decode pictures, and preprocess them to the tensors that a tower reads.
 
 A picture that cannot be used raises :class:`ImageError` with the reason.
 """
@@ -33,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "J
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
 _HEAD = 64
-"""Number of first bytes of a file that are read to recognise its format."""
+"""Number of first bytes of a file from which its format is recognised."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -41,11 +41,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class RemotePicture:
-    """A picture outside the file system, under an address where no other picture will ever be."""
+    """A picture that is not a local file; its address will never mean another picture."""
 
     address: str
     read: Callable[[int], bytes]
-    """Return at most this many bytes of the picture; raises :class:`ImageError` if it is gone."""
+    """Function that returns at most this many bytes of the picture; raises :class:`ImageError` if it is
+    gone."""
 
 
 StoredPicture = Path | RemotePicture
@@ -53,9 +54,9 @@ ImageSource = str | bytes | Image.Image | StoredPicture
 
 
 def file_state(picture: StoredPicture) -> tuple[str, int, int]:
-    """Identify the current state of a picture: path, modification time, size.
+    """Return what identifies the current contents of a picture: path, modification time, size.
 
-    Raises :class:`ImageError` if a file is gone.
+    Raises :class:`ImageError` if the file is gone.
     """
     if isinstance(picture, RemotePicture):
         return picture.address, 0, 0
@@ -71,12 +72,12 @@ def file_state(picture: StoredPicture) -> tuple[str, int, int]:
 def load_image(
     source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
-    """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8, in sRGB.
+    """Decode a picture to RGB: upright, first frame, on white if transparent, 8 bit, in sRGB.
 
-    ``source`` is a file, its bytes, or an opened picture, which is not changed. The size is read from the
-    header and checked before decoding. Raises :class:`ImageError` if the file is missing, empty, truncated,
-    not a picture in one of ``FORMATS``, or larger than ``max_bytes`` or ``max_pixels`` (Pillow's own limit
-    is 178,956,970). HEIC needs the extra ``heic``.
+    ``source`` is a file, its bytes, or an opened picture, which is not changed. Its size is checked before it
+    is decoded. Raises :class:`ImageError` if the file is missing, empty, truncated, not a picture in one of
+    ``FORMATS``, or larger than ``max_bytes`` or ``max_pixels`` (Pillow's own limit is 178,956,970). HEIC
+    needs the extra ``heic``.
     """
     if isinstance(source, Image.Image):
         with _as_image_error("the image given"):
@@ -99,7 +100,7 @@ def _named_bytes(source: Path | str | bytes | RemotePicture, max_bytes: int) -> 
 
 
 def format_of(data: bytes) -> str:
-    """Return the format of a picture's bytes, one of ``FORMATS``; raises :class:`ImageError` for none."""
+    """Return the format of a picture's bytes, one of ``FORMATS``; raises :class:`ImageError` for others."""
     with _as_image_error("the picture"), _opened(data) as picture:
         return str(picture.format)
 
@@ -112,8 +113,8 @@ def _opened(data: bytes) -> Image.Image:
 
 @cache
 def reads_heif() -> bool:
-    """Return whether HEIC can be read, which needs the extra ``heic``."""
-    # Imported here, because it is optional and seldom needed.
+    """Return whether HEIC can be read, for which the extra ``heic`` must be installed."""
+    # Imported here, because the package is optional and seldom needed.
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -141,7 +142,7 @@ def _as_image_error(name: str) -> Iterator[None]:
 
 @cache
 def supported_formats() -> tuple[str, ...]:
-    """Return those of :data:`FORMATS` that Pillow reads here."""
+    """Return those of :data:`FORMATS` that can be read on this machine."""
     Image.init()
     # Pillow reads 16 bit grey whose zero is white in one byte order only.
     TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
@@ -151,7 +152,7 @@ def supported_formats() -> tuple[str, ...]:
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         about = path.stat()
-        # Reading a pipe or a device may never end.
+        # Read only files: reading a pipe or a device may never end.
         if not stat.S_ISREG(about.st_mode):
             raise ImageError(str(path), "it is a folder or a device, not a file")
         if about.st_size > max_bytes:
@@ -185,9 +186,9 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 
 def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """Pad symmetrically until the longer side is at most ``ratio`` times the shorter (TargetPad).
+    """Pad a picture on both sides until its longer side is at most ``ratio`` times the shorter (TargetPad).
 
-    As published, the padding of a side is rounded down; a picture within the ratio is not changed.
+    As published, the padding of each side is rounded down; a picture within the ratio is not changed.
     """
     width, height = picture.size
     if max(width, height) / min(width, height) < ratio:
@@ -203,7 +204,7 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
 
 
 def narrowed(picture: Image.Image, ratio: float) -> Image.Image:
-    """Return a picture; a long strip is shrunk if its padded size would exceed the limit of pixels."""
+    """Return the picture; a long strip is made smaller if its padded size would exceed the pixel limit."""
     longer = max(picture.size)
     too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
     if too_large <= 1:
@@ -213,7 +214,7 @@ def narrowed(picture: Image.Image, ratio: float) -> Image.Image:
 
 
 def _middle(picture: Image.Image, side: int) -> Image.Image:
-    """Cut the middle out of a strip whose resized size would exceed the limit of pixels."""
+    """Return the middle of a strip whose size after resizing would exceed the pixel limit."""
     longer, shorter = max(picture.size), min(picture.size)
     most = MAX_PIXELS * shorter // side**2
     if longer <= most:
@@ -225,31 +226,31 @@ def _middle(picture: Image.Image, side: int) -> Image.Image:
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
-"""Filters of resizing, in the order of Pillow's numbers for them."""
+"""Names of the filters for resizing, in the order of Pillow's numbers."""
 
 
 class Preprocessing(Strict):
-    """The preprocessing of pictures: TargetPad, resize of the shorter side, centre crop, normalisation.
+    """How pictures are preprocessed: pad, resize the shorter side, crop the centre, normalise.
 
-    ``squash`` resizes both sides to ``size`` instead, as BLIP's and SigLIP's evaluation does. Without
-    ``pad_ratio`` nothing is padded, as transformers does for CLIP.
+    ``squash`` resizes both sides to ``size`` instead, as BLIP and SigLIP do in evaluation. If ``pad_ratio``
+    is None, nothing is padded, as in transformers for CLIP.
     """
 
     size: int = Field(default=224, ge=1, le=4096)
-    """Side of the centre crop, in pixels."""
+    """Side of the square that a model reads, in pixels."""
     shorter_side: int | None = Field(default=None, ge=1, le=4096)
-    """Length of the shorter side after resizing. Default: ``size``."""
+    """Length of the shorter side after resizing, in pixels. Default: ``size``."""
     resample: Resample = "bicubic"
     pad_ratio: float | None = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)
     squash: bool = False
     rounds_crop: bool = False
-    """Whether the centre crop rounds half pixels to even without padding too, as open_clip does."""
+    """Whether the centre crop rounds half pixels to even numbers even without padding, as open_clip does."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """Return the ``size`` x ``size`` square of an RGB picture that the model sees."""
+        """Return the square of ``size`` x ``size`` pixels of an RGB picture that the model sees."""
         resample = Image.Resampling(RESAMPLES.index(self.resample))
         if self.squash:
             return image.resize((self.size, self.size), resample)
@@ -272,9 +273,9 @@ class Preprocessing(Strict):
         return target_pad(narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
 
     def seen(self, image: Image.Image) -> tuple[float, float]:
-        """Return (height, width), in pixels of the square, of the whole picture around the square's centre.
+        """Return height and width of the whole picture at the scale of the model's square, in its pixels.
 
-        They exceed ``size`` where edges are cut off.
+        They exceed ``size`` if edges are cut off.
         """
         if self.squash:
             return self.size, self.size
@@ -284,22 +285,22 @@ class Preprocessing(Strict):
         return picture.height * scale, picture.width * scale
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Turn an RGB picture into normalised pixels [3, size, size] float32."""
+        """Return normalised pixels [3, size, size] in float32 of an RGB picture."""
         from torch import from_numpy  # slow to import, and checking pictures does not need it
 
         array = np.asarray(self.picture(image), dtype=np.float32) / 255.0
         return self.normalised(from_numpy(array).permute(2, 0, 1).contiguous())
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Subtract ``mean`` from pixels [..., 3, S, S] in 0..1 and divide by ``std``, for each channel."""
+        """Subtract ``mean`` from pixels [..., 3, S, S] in 0..1, and divide by ``std``, for each channel."""
         return (pixels - _channels(self.mean, pixels)) / _channels(self.std, pixels)
 
     def denormalised(self, pixels: Tensor) -> Tensor:
-        """Return the inverse of :meth:`normalised`."""
+        """Undo :meth:`normalised`."""
         return pixels * _channels(self.std, pixels) + _channels(self.mean, pixels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as in a Hugging Face ``preprocessor_config.json``."""
+        """Return the settings in the form of transformers' ``preprocessor_config.json``."""
         return {
             "image_processor_type": "BlipImageProcessor",
             "do_resize": True,
@@ -312,7 +313,7 @@ class Preprocessing(Strict):
             "rescale_factor": 1 / 255,
             "pad_ratio": self.pad_ratio,
             "pad_colour": list(self.pad_colour),
-            # Written only if set, because fingerprints of stored tokens include these settings.
+            # Add these only if they are set: fingerprints of older stored tokens do not have them.
             **({"squash": True} if self.squash else {}),
             **({"rounds_crop": True} if self.rounds_crop else {}),
             **({"shorter_side": self.shorter_side} if self.shorter_side else {}),
@@ -320,7 +321,7 @@ class Preprocessing(Strict):
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
-        """Read the settings that :meth:`to_dict` wrote; raises :class:`DataError` if something is missing."""
+        """Read settings that :meth:`to_dict` wrote; raises :class:`DataError` if something is missing."""
         try:
             return cls(
                 size=config["size"]["height"],
@@ -343,7 +344,7 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Decoded pictures: their ``positions`` in the list of paths, and ``pixels`` [B, 3, S, S]."""
+    """Decoded pictures: ``positions`` in the list of paths, and normalised ``pixels`` [B, 3, S, S]."""
 
     positions: tuple[int, ...]
     pixels: Tensor
@@ -356,10 +357,10 @@ def load_batches(
     batch_size: int = 64,
     workers: int = 4,
 ) -> Iterator[PixelBatch]:
-    """Decode ``paths`` on a thread pool, in order, holding two batches at most.
+    """Decode ``paths`` with several threads, in order; at most two batches are in memory.
 
-    A picture that cannot be used is appended to ``refusals`` and left out of its batch; without
-    ``refusals``, its :class:`ImageError` is raised.
+    A picture that cannot be used is added to ``refusals`` and left out of its batch; if ``refusals`` is None,
+    its :class:`ImageError` is raised.
     """
 
     def read(path: Path) -> Tensor | ImageError:

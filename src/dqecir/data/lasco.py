@@ -15,19 +15,19 @@ from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
 
 GALLERY = "all"
-"""The one gallery: every picture of the split's corpus."""
+"""Name of the only gallery: all pictures of the split's corpus."""
 
 
 def read_lasco(
     folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read ``lasco_val.json`` and ``lasco_val_corpus.json`` of ``folder`` or of its ``downloads``.
+    """Read ``lasco_val.json`` and ``lasco_val_corpus.json`` in ``folder``, or in ``folder/downloads``.
 
-    Pictures are ``val2014/COCO_val2014_….jpg`` under ``images`` (default: ``folder``). Image ids are
-    COCO's numbers. ``check_images=False`` needs only the annotations.
+    Pictures are ``val2014/COCO_val2014_….jpg`` in ``images`` (default: ``folder``). Image ids are COCO's
+    numbers. With ``check_images=False`` pictures need not exist.
 
-    Raises :class:`DataError` for another split, a file that is missing or damaged, a picture that the corpus
-    lacks, and missing pictures.
+    Raises :class:`DataError` for another split, a file that is missing or damaged, a picture that is not in
+    the corpus, and missing pictures.
     """
     if split != "val":
         raise DataError(f"LaSCo's split {split!r} has no known gallery: read its split 'val'")
@@ -56,7 +56,7 @@ def read_lasco(
 
 
 def _place(image: list[Any], places: dict[int, int], where: str) -> int:
-    """Return the position of a picture that is named by its number and its path."""
+    """Return the position of a picture that an annotation names by number and path."""
     if not image or image[0] not in places:
         raise DataError(
             f"{where} names the picture {image}, which is not in the corpus: fetch both files again"

@@ -1,4 +1,4 @@
-"""Find values of a column that are probably misspelt: rare, and similar to a common value."""
+"""Find values of a column that are probably misspelt: they are rare, and similar to a common value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dqecir.data.cells import folded
 
 _RARE = 2
 _COMMON = 20
-"""How many times as common the right spelling must be as the wrong one."""
+"""The right spelling must be at least this many times as common as the wrong one."""
 _ALIKE = 0.84
 _SHORTEST = 4
 _MOST = 2000
-"""Most values of a column that is examined; columns with more hold texts."""
+"""Columns with more different values than this hold texts, and are not examined."""
 
 
 def misspelt_values(counts: Mapping[str, int]) -> dict[str, str]:
-    """Map probably misspelt values to the right ones; ``counts`` holds each value's number of occurrences.
+    """Return probably misspelt value -> right value; ``counts``: value -> how often it occurs.
 
     >>> misspelt_values({"green": 214, "gren": 1, "red": 80})
     {'gren': 'green'}

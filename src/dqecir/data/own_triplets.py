@@ -1,9 +1,9 @@
 """Read a user's own triplets: a folder of images with ``triplets.jsonl``, one question a line.
 
 Fields: ``reference`` and ``target`` (image files, relative to the folder), ``texts`` (modification texts that
-belong together), ``right_answers`` (all images that answer it; default: the target alone), ``split``
-(default: train) and ``category`` (the gallery to search; default: all). A gallery holds every image that
-its questions of a split name, and the images that ``gallery.txt`` lists, one a line.
+belong together), ``right_answers`` (all right images; default: only the target), ``split`` (default: train)
+and ``category`` (which gallery is searched; default: all). A gallery has every image that its questions of
+the split name, and the images in ``gallery.txt``, one a line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from dqecir.settings import nearest
 
 TRIPLETS, GALLERY = "triplets.jsonl", "gallery.txt"
 ALL = "all"
-"""The category of a question without one."""
+"""Category of a question that names none."""
 DEV_SHARE = 0.15
-"""Share of the references of train that becomes dev if no line has the split dev."""
+"""Share of train's references whose questions become dev, if no line has the split dev."""
 _JOINED = {"train_all": {"train", "dev"}}
 _FIELDS = ("reference", "texts", "target", "right_answers", "split", "category")
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A question as in the file; images by name."""
+    """A question as it is in the file; images are named."""
 
     reference: str
     texts: tuple[str, ...]
@@ -43,19 +43,19 @@ class _Line:
 
 
 def has_triplets(folder: Path) -> bool:
-    """Return whether a folder has its own questions, so that none are drawn from its table."""
+    """Return whether a folder has ``triplets.jsonl``, so that no questions are drawn from its table."""
     return (folder / TRIPLETS).is_file()
 
 
 def read_triplets(
     folder: Path, split: str, count: int | None = None, seed: int = 0, name: str | None = None
 ) -> Benchmark:
-    """Read the questions of a split of ``folder``; a question's ranking leaves out its reference.
+    """Read the questions of a split of ``folder``; rankings leave out a question's reference.
 
-    If no line has the split ``dev``, the questions of a seeded 15 % of the references of ``train`` move to
-    it; ``train_all`` is both. ``seed`` draws ``count`` questions; default: all, in order. ``name`` is that of
-    the benchmark. Default: the folder's. Raises :class:`DataError` for the first bad line, with its number,
-    for a split without questions, and for missing images.
+    If no line has the split ``dev``, the questions about a seeded 15 % of the references of ``train`` become
+    dev; ``train_all`` is both. ``seed`` draws ``count`` questions. Default: all, in order. ``name`` is that
+    of the benchmark. Default: that of the folder. Raises :class:`DataError` for the first bad line, with its
+    number, for a split without questions, and for missing images.
     """
     lines = _with_dev([_line(folder, number, text) for number, text in _written(folder / TRIPLETS)])
     chosen = [line for line in lines if line.split in _JOINED.get(split, {split})]
@@ -110,7 +110,7 @@ def _images(line: _Line) -> set[str]:
 
 
 def _with_dev(lines: list[_Line]) -> list[_Line]:
-    """Move some lines of train to dev where there is no dev; the questions of a reference stay together."""
+    """Move some lines of train to dev, if dev has none; all questions about a reference stay together."""
     references = sorted({line.reference for line in lines if line.split == "train"})
     if any(line.split == "dev" for line in lines) or len(references) < 2:
         return lines
@@ -204,7 +204,10 @@ def _word(row: Mapping[str, Any], field: str, default: str, where: str) -> str:
 
 
 def _image(value: Any, what: str, where: str) -> str:
-    """Normalise the name of an image; raise if it is outside the folder."""
+    """Return the name of an image file in one spelling.
+
+    Raises :class:`DataError` if it is outside of the folder.
+    """
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: {what} must name an image file, not {value!r}")
     path = PurePosixPath(_plain(value, where))
@@ -214,7 +217,10 @@ def _image(value: Any, what: str, where: str) -> str:
 
 
 def _plain(text: str, where: str) -> str:
-    """Return the text; raise if it cannot be UTF-8, because JSON escapes can encode half characters."""
+    """Return the text.
+
+    Raises :class:`DataError` if it has a lone surrogate, which JSON can encode but UTF-8 cannot.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Find the pictures of a folder: which files are pictures, and why the others are left out."""
+"""Find the pictures in a folder, and say why other files are left out."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ PICTURE_SUFFIXES = [
     ".heif",
     ".hif",
 ]
-"""File endings of pictures; other files are recognised by their first bytes."""
+"""Suffixes of picture files; other files are recognised by their first bytes."""
 UPLOADS_MARK = ".dqecir-uploads"
-"""Marks a folder of pictures that the service stored."""
+"""Name of a file that marks a folder of pictures that the service stores."""
 FETCHED = ("fetched.log", "not-fetched.txt")
-"""Files that dqecir writes into a catalogue whose pictures it fetches."""
+"""Files that dqecir writes into a catalogue whose pictures it has fetched."""
 FETCHED_ALL = b'{"finished": true}\n'
-"""The last line of ``fetched.log`` when every address was tried."""
+"""Last line of ``fetched.log`` after every address was tried."""
 HALF_FETCHED = (
     "pictures are being fetched, or that was stopped: run dqecir catalogue fetch again to get the rest"
 )
-"""Why ``fetched.log`` is named among the files that are left out."""
+"""The reason with which ``fetched.log`` is reported if it does not end with that line."""
 
 _RAW = (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw")
-"""Endings of raw files, many of which begin like TIFF."""
+"""Suffixes of cameras' raw files, many of which begin like TIFF."""
 _ELSEWHERE = {
     ".svg": "a vector drawing is not read: export it as PNG",
     ".psd": "a file of an image editor is not read: export it as JPEG or PNG",
@@ -84,7 +84,7 @@ _MAGIC = (
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file or a folder that is left out, and why."""
+    """A file or folder that is left out, and the reason."""
 
     path: Path
     reason: str
@@ -92,16 +92,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The pictures of a folder and of its folders, in order, and everything else that lies there."""
+    """The pictures in a folder and its sub-folders, in order, and all other files with the reasons."""
 
     pictures: tuple[Path, ...]
     left_out: tuple[Refusal, ...]
 
 
 def list_pictures(root: Path) -> PictureFiles:
-    """List the files of ``root``, without links to folders, hidden folders and folders of thumbnails.
+    """List the pictures in ``root`` and its sub-folders; nothing is decoded.
 
-    Indexes, and pictures that the service stored, are left out too. Nothing is decoded.
+    Links to folders, hidden folders, folders of thumbnails, indexes, and pictures that the service stores are
+    left out.
     """
     pictures: list[Path] = []
     left_out: list[Refusal] = []
@@ -121,15 +122,15 @@ def list_pictures(root: Path) -> PictureFiles:
 
 
 class FileNames:
-    """The files of a folder by name, regardless of case, Unicode form and slashes."""
+    """The files of a folder, found by name in any case, Unicode form and with any slashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, name: str) -> list[str]:
-        """Return the relative paths of files that ``name`` may mean; only the exact one if it exists.
+        """Return the relative paths of the files that ``name`` may mean; only the exact one if it exists.
 
-        ``name`` must be a relative path within the folder.
+        ``name`` must be a relative path inside the folder.
         """
         plain = _without_detours(name)
         # For an impossible name, ``os.path.isfile`` returns False; ``Path.is_file`` raises.
@@ -138,16 +139,16 @@ class FileNames:
         return self._readable(self._by_name.get(folded(_without_detours(name.replace("\\", "/"))), []))
 
     def of_last_part(self, name: str) -> list[str]:
-        """Return the relative paths of the files named ``name``, in any subfolder."""
+        """Return the relative paths of all files with the name ``name``, in any sub-folder."""
         return self._readable(self._by_last_part.get(folded(name), []))
 
     def similar(self, name: str) -> list[str]:
-        """Return the relative paths of files named as ``name`` but for their folder or their ending."""
+        """Return the relative paths of files whose name differs from ``name`` only in folder or suffix."""
         last = PurePosixPath(folded(name.replace("\\", "/")))
         return self._readable(self._by_last_part.get(last.name) or self._by_stem.get(last.stem, []))
 
     def _readable(self, paths: list[str]) -> list[str]:
-        """Return the paths of files, not of pipes, devices and links that lead nowhere."""
+        """Return only the paths of files, not of pipes, devices and broken links."""
         return [path for path in paths if os.path.isfile(self.root / path)]  # noqa: PTH113  (as find)
 
     @cached_property
@@ -239,12 +240,12 @@ def _why_no_picture(path: Path) -> str | None:
 
 
 def is_picture(head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a picture that can be read."""
+    """Return whether the first bytes of a file are those of a picture that can be read."""
     is_avif = head[4:8] == b"ftyp" and b"avi" in head[8:]
     return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_avif or is_heif(head)
 
 
 def is_heif(head: bytes) -> bool:
-    """Return whether the first bytes are those of HEIC, which needs the extra ``heic``."""
+    """Return whether the first bytes of a file are those of HEIC, which needs the extra ``heic``."""
     brands = head[8:]
     return head[4:8] == b"ftyp" and b"avi" not in brands and any(brand in brands for brand in _HEIF)

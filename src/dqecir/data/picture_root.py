@@ -1,4 +1,4 @@
-"""Find the pictures of an index: payloads hold paths relative to one folder, which may move."""
+"""Find the pictures of an index: payloads have paths relative to one folder, which may be moved."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_address(stored: str) -> bool:
-    """Return whether a payload names a picture by an address, such as ``s3://…``, and not by a path."""
+    """Return whether ``stored`` is the address of a picture, such as ``s3://…``, and not a path."""
     return _ADDRESS.match(stored) is not None
 
 
 def stored_path(path: Path, root: Path | None) -> str:
-    """Return a picture's path for a payload: relative to ``root`` if it is inside, else absolute."""
+    """Return a picture's path as payloads store it: relative to ``root`` if it is inside, else absolute."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100  (a link within the root is no way out of it)
     if root is not None and whole.is_relative_to(root):
         return whole.relative_to(root).as_posix()
@@ -30,9 +30,9 @@ def stored_path(path: Path, root: Path | None) -> str:
 
 
 def picture_path(folder: Path, stored: str) -> Path:
-    """Return the path of a picture from a payload of the index in ``folder``.
+    """Return the path of the picture that a payload of the index in ``folder`` stores as ``stored``.
 
-    A picture that the service stored is also searched in the folder of uploads next to the index.
+    A picture that the service stored is also looked for in the folder of uploads next to the index.
     """
     path = Path(stored)
     if not path.is_absolute():
@@ -44,9 +44,9 @@ def picture_path(folder: Path, stored: str) -> Path:
 
 
 def read_root(folder: Path) -> Path | None:
-    """Return the folder that paths of an index are relative to; None if they are absolute.
+    """Return the folder that the paths of an index are relative to; None if they are absolute.
 
-    If index and pictures were moved together, it is the folder at the same relative place.
+    If index and pictures were moved together, it is the folder at the same place relative to the index.
     """
     try:
         return _read(folder, (folder / FILE).stat().st_mtime_ns)
@@ -68,7 +68,7 @@ def _read(folder: Path, changed: int) -> Path:
 
 
 def write_root(folder: Path, root: Path | None) -> None:
-    """Store that paths of the index in ``folder`` are relative to ``root``; None: absolute."""
+    """Store that the paths of the index in ``folder`` are relative to ``root``; None: they are absolute."""
     if root is None:
         (folder / FILE).unlink(missing_ok=True)
         return

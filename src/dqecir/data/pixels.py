@@ -1,4 +1,4 @@
-"""Turn an opened picture into upright 8 bit RGB: depth, transparency and colours."""
+"""Convert an opened picture to upright RGB with 8 bits: depth, transparency and colours."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TOP = 65535.0
-"""White of grey levels of 16 bits."""
+"""Value of white in grey pictures with 16 bits."""
 _TOPS = {"I;12": 4095.0}
-"""The same for files with fewer bits, which are decoded to 16."""
+"""Value of white in files with fewer bits, which are decoded to 16 bits."""
 _SHALLOW = {"L;4": 17, "L;2": 85}
 """Factors that turn grey levels of 4 and 2 bits into 8 bits."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
-"""Pillow mode -> the colour space of profiles that fit it."""
+"""Mode of Pillow -> the colour space that a fitting profile has."""
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
-    """Decode a picture: transparency on white, deep values scaled to 8 bits, colours in sRGB, turned upright.
+    """Decode a picture: transparency on white, scaled to 8 bits, colours in sRGB, turned upright.
 
     ``picture`` is not changed.
     """
@@ -41,7 +41,7 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """Return the file's pixel format, which is known only before decoding."""
+    """Return the pixel format of the file, which can only be seen before decoding."""
     tiles = getattr(picture, "tile", None)
     args = tiles[0][3] if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
@@ -56,7 +56,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _alpha(picture: Image.Image, raw: str) -> Image.Image | None:
-    """Return how opaque each pixel is ("L"); ``None`` if all are opaque."""
+    """Return a mask ("L") of how opaque each pixel is; None if all are opaque."""
     key: Any = picture.info.get("transparency")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         whole = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)
@@ -99,7 +99,7 @@ def _on_white(picture: Image.Image, alpha: Image.Image | None, top: float) -> Im
 
 
 def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert colours to sRGB; ignore a profile that is damaged or does not fit."""
+    """Convert colours to sRGB; a profile that is damaged or does not fit is ignored."""
     if not profile:
         return colours
     try:
@@ -116,10 +116,10 @@ def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _as_grey(picture: Image.Image, top: float) -> Image.Image:
-    """Scale 16 bit, 32 bit and float pictures to 8 bit by the range of their kind, without clipping.
+    """Scale a grey picture with 16 or 32 bits, or of floats, to 8 bits without clipping.
 
-    The range of 16 bit ends at ``top``. That of 32 bit integers and floats ends at the first of 1 (only
-    floats), 255 and 65535 that is not below the brightest pixel, else at that pixel.
+    White is ``top`` for 16 bits. For 32 bit integers and floats it is the smallest of 1 (only floats), 255
+    and 65535 that is not below the brightest pixel, or else the brightest pixel.
     """
     values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
     highest = float(values.max())

@@ -1,4 +1,4 @@
-"""Remove metadata that the decoder refuses from a PNG file: too large or damaged ones."""
+"""Remove metadata from a PNG file that the decoder refuses: too large or damaged."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK = 1 << 20
 """Most unpacked bytes of one text or profile; Pillow refuses more."""
 MAX_TOTAL = 1 << 24
-"""Most unpacked bytes of all texts and profiles."""
+"""Most unpacked bytes of all texts and profiles together."""
 
 _KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_bulk(data: bytes) -> bytes:
-    """Return a PNG file without texts and profiles that are too large or damaged; other data stay."""
+    """Return a PNG file without the texts and profiles that are too large or damaged; the rest stays."""
     if not data.startswith(SIGNATURE):
         return data
     kept, place, start, total = [], len(SIGNATURE), 0, 0
@@ -34,7 +34,7 @@ def without_bulk(data: bytes) -> bytes:
 
 
 def _unpacked(kind: bytes, body: bytes) -> int:
-    """Return the size of a chunk's text or profile, counted up to :data:`MAX_CHUNK`."""
+    """Return the unpacked size of a chunk's text or profile; counting stops at :data:`MAX_CHUNK`."""
     packed = body.partition(b"\0")[2][1:]
     if kind == b"tEXt":
         return min(len(body), MAX_CHUNK)

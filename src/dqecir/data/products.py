@@ -1,8 +1,8 @@
-"""Group a table's rows by product: which rows are variants, and which pictures show the product.
+"""Group the rows of a table by product: which rows are variants, and which pictures show the product.
 
-A picture of a product is a view of it. The attributes of a view come from the rows that name the picture and
-from rows without a picture that are most like these. Where the cells of the rows that name it are empty, they
-come from all rows of the product.
+A view is a picture of a product. Its attributes come from the rows that name the picture, and from rows
+without a picture that are most like these. If the cells of the rows that name it are empty, they come from
+all rows of the product.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ SEPARATOR = "\x1f"
 """Separates several values in a cell; no table contains this character."""
 
 _PRODUCT = ("item group id", "handle", "parent", "product id", "id", "sku")
-"""Names of columns that group rows by product, the best first."""
+"""Names of columns that say which product a row belongs to, the best first."""
 _SHOWN = 5
 _LISTED = 10
 
 
 @dataclass(frozen=True)
 class View:
-    """A picture of a product."""
+    """A picture of a product. Rows are given by their positions in the table."""
 
     id: str
-    """The file; if several products share a file, all but the first append ``@`` and their ids."""
+    """Path of the file; if several products share a file, ``@`` and the product's id are appended for all but
+    the first."""
     file: str
     """Path of the file relative to the folder."""
     product: str
-    """Id of the product, else of its first picture."""
+    """Id of the product, or else of its first picture."""
     rows: tuple[int, ...]
     """The rows that name the picture."""
     variants: tuple[int, ...]
     """All rows of the product."""
     alike: tuple[int, ...] = ()
-    """Rows of the product that show no picture, and are more like ``rows`` than like those of other views."""
+    """Rows of the product without a picture that are more like ``rows`` than like the rows of other views."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """All views, product by product, with their problems and oddities."""
+    """All views, product by product, with the problems and warnings of their rows."""
 
     views: tuple[View, ...]
     problems: tuple[str, ...]
@@ -54,9 +55,9 @@ class Views:
 
 
 def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> list[str]:
-    """Return the product id of each row; empty if the table has none.
+    """Return the product's id in each row; empty if the table has no such column.
 
-    It is the first nonempty id. A column ``parent`` counts only if it names other rows.
+    It is the first id that is not empty. A column ``parent`` counts only if it names other rows.
     """
     ids = {spaced(name): columns[place] for place, name in enumerate(names) if roles[place] == "id"}
     parents = ids.pop("parent", ())
@@ -78,10 +79,11 @@ def views_of(
     lines: Sequence[int],
     attributes: Sequence[Sequence[str]],
 ) -> Views:
-    """Group the pictures of rows by product; a row without a product id is its own product.
+    """Group the pictures of rows by product; a row without a product's id is a product of its own.
 
-    A missing picture is a problem if its product has no other, else a warning. A row that shows no picture
-    belongs to the picture of its product whose rows have most ``attributes`` (columns) in common with it.
+    ``attributes`` are columns, ``lines`` the lines of rows in the file. A missing picture is a problem if its
+    product has no other, otherwise a warning. A row without a picture belongs to the picture of its product
+    whose rows share the most attributes with it.
     """
     rows_of: dict[str | int, list[int]] = {}
     for row, product in enumerate(products):
@@ -127,7 +129,10 @@ def views_of(
 def _most_alike(
     rows: Sequence[int], rows_by_file: Mapping[str, Sequence[int]], attributes: Sequence[Sequence[str]]
 ) -> dict[str, tuple[int, ...]]:
-    """Return the rows without a picture that belong to each file; of equally good files, to the first."""
+    """Return file -> the rows without a picture that are most like its rows.
+
+    The first of equally good files.
+    """
     found: dict[str, list[int]] = {file: [] for file in rows_by_file}
 
     def common(row: int, file: str) -> int:
@@ -146,7 +151,7 @@ def _most_alike(
 def _claimed_twice(
     pictures_of: Mapping[int, Sequence[RowPicture]], products: Sequence[str], lines: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
-    """Yield problems of rows that share a main picture although not all have a product id."""
+    """Yield (row, problem) for rows that share a main picture although not all have a product's id."""
     rows_of: dict[str, list[int]] = {}
     for row, pictures in pictures_of.items():
         if pictures[0].file:
@@ -158,10 +163,10 @@ def _claimed_twice(
 
 
 def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Role) -> list[tuple[str, ...]]:
-    """Return the values of a column for each view: none, one, or the several that its variants have.
+    """Return the values of a column for each view: none, one, or several from its variants.
 
     Prices are those of all variants, the lowest first; a product is available if any variant is. Attributes
-    and ids come from the rows that name the view and those most like them, else from all variants. Other
+    and ids come from the rows that name the view and those most like them, or else from all variants. Other
     columns have one value.
     """
     if role == "price":
@@ -179,7 +184,7 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
 
 
 def prices(cells: Iterable[str]) -> tuple[str, ...]:
-    """Return the prices of variants, the lowest first, one cell for each number.
+    """Return the different prices of variants, the lowest first.
 
     Cells without a number are returned only if no cell has one.
     """
@@ -193,14 +198,14 @@ def prices(cells: Iterable[str]) -> tuple[str, ...]:
 
 
 def _values(cells: Iterable[str]) -> tuple[str, ...]:
-    """Return the different values of some cells; without any, ``?`` if a cell is unknown."""
+    """Return the different values in some cells; if there are none, ``?`` if some cell is unknown."""
     found = dict.fromkeys(part for cell in cells for part in cell.split(SEPARATOR) if part)
     known = tuple(filter(has_value, found))
     return known or tuple(found)
 
 
 def product_conflicts(views: Sequence[View], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
-    """List the products whose rows differ in a column that should have one value, and the values."""
+    """Return a sentence for each product whose rows differ in a column that should have one value."""
     said = []
     for product, rows in {view.product: view.variants for view in views}.items():
         first: dict[str, int] = {}

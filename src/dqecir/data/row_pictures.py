@@ -17,30 +17,30 @@ _BETWEEN_NAMES = re.compile(r"\s*[,;|\n]\s*")
 
 @dataclass(frozen=True)
 class RowPicture:
-    """A picture that a row names."""
+    """A picture that a row names; ``row`` is the row's position."""
 
     row: int
     file: str
-    """Its file, relative to the folder; the cell's text if no file is found."""
+    """Path of its file, relative to the folder; the text of the cell if there is no such file."""
     problem: str = ""
-    """Why no file was found; empty if one was."""
+    """Why there is no file; empty if there is one."""
     is_missing: bool = False
-    """Whether the file is missing or the cell empty, and nothing else is wrong."""
+    """Whether the file does not exist or the cell is empty, and nothing else is wrong."""
 
 
 @dataclass(frozen=True)
 class RowPictures:
-    """The pictures of all rows, row by row; each row has at least one."""
+    """The pictures of all rows, row by row; each row has at least one entry."""
 
     pictures: tuple[RowPicture, ...]
     warnings: tuple[str, ...]
 
 
 def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> RowPictures:
-    """Find the file of every picture: with exactly that name, else the only similar one.
+    """Find the file of every picture: the one with exactly that name, else the only similar one.
 
-    ``rows`` holds each row's cells of pictures; a cell may name several. Case, Unicode form and slashes may
-    differ. An address stands for the file named by its last part.
+    ``rows`` has each row's cells that name pictures; a cell may name several. Case, Unicode form and slashes
+    may differ. An address means the file named by its last part.
     """
     names = FileNames(folder)
     found: list[RowPicture] = []
@@ -96,9 +96,9 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
 
 
 def path_problem(name: str) -> str | None:
-    """Return a sentence that says why ``name`` cannot be a file in the catalogue's folder; None if it can.
+    """Return why ``name`` cannot be a file in the catalogue's folder, as a sentence; None if it can.
 
-    A name that is empty, absolute, or points outside the folder cannot.
+    It must not be empty, absolute, or outside of the folder.
     """
     if not name:
         return "a row names no image"

@@ -1,4 +1,4 @@
-"""Read Shoes: relative captions of pairs of shoes, over the pictures of the Attribute Discovery Dataset.
+"""Read Shoes: captions that compare two shoes, over the pictures of the Attribute Discovery Dataset.
 
 Source: the published annotations (arXiv 1805.00145, XiaoxiaoGuo/fashion-retrieval).
 """
@@ -16,18 +16,17 @@ from dqecir.errors import DataError
 
 CAPTIONS = "relative_captions_shoes.json"
 NAMES = {"train": "train_im_names.txt", "test": "eval_im_names.txt", "val": "eval_im_names.txt"}
-"""Split -> the file that lists its pictures. ``val`` means the test split: there is no other."""
+"""Split -> the file that lists its pictures. ``val`` means the test split, because there is no other."""
 GALLERY = "all"
 
 
 def read_shoes(
     folder: Path, split: str = "test", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read the captions and the pictures' names of a split in ``folder``.
+    """Read the captions and the names of the pictures of a split in ``folder``.
 
-    Pictures are anywhere under ``images`` (default: ``folder``), as the data set has them in folders
-    ``womens_*``. A question belongs to a split by its reference. ``check_images=False`` needs only the
-    annotations.
+    Pictures are anywhere in ``images`` (default: ``folder``); the data set has them in folders ``womens_*``.
+    The reference of a question decides its split. With ``check_images=False`` pictures need not exist.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a target outside of the
     split, and missing pictures.
@@ -59,6 +58,6 @@ def read_shoes(
 
 
 def _found(root: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """Return where each picture is, or directly in ``root`` where it is nowhere."""
+    """Return the path of each picture below ``root``; directly in ``root`` if it does not exist."""
     there = {path.name: path for path in sorted(root.rglob("*.jpg"))}
     return tuple(there.get(name, root / name) for name in names)

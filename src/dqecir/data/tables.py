@@ -1,6 +1,6 @@
-"""Read a file of rows: CSV as it is exported anywhere, Excel workbooks (.xlsx) and JSON lines.
+"""Read a table: CSV from any program, Excel workbooks (.xlsx) and JSON lines.
 
-The format of a file is recognised by its content, not by its name.
+The format is recognised by the contents of the file, not by its name.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dqecir.settings import nearest
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson")
 _NO_TABLE = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|rss|feed)\b|\[(?=\s*[{\]]))", re.IGNORECASE)
-"""Beginnings of files that are not tables: web pages, XML, JSON arrays."""
+"""How files begin that are no tables: web pages, XML, JSON arrays."""
 _EXPORT = "export it as CSV, as .xlsx or as JSON lines (an object a line)"
 MAX_BYTES = 500_000_000
 MAX_UNPACKED = 500_000_000
-"""Most bytes of a workbook's parts, unpacked."""
+"""Most bytes of all parts of a workbook, unpacked."""
 MAX_ROWS = 2_000_000
 MAX_COLUMNS = 1_000
 MAX_CELL = 1_000_000
@@ -42,11 +42,11 @@ _PICTURE = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _MANY = 8
-"""Bytes of this kind at the beginning of a file, above which it holds no text."""
+"""If so many of the first bytes are of this kind, the file is no text."""
 _AROUND = "\u200b\u2060\ufeff"
-"""Characters without width, which copying leaves around cells."""
+"""Characters without width that copying leaves around cells."""
 _ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|SPILL!|CALC!)")
-"""What a spreadsheet shows for a formula that fails."""
+"""What a spreadsheet shows if a formula fails."""
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="(([A-Z]+)([0-9]+):[A-Z]+([0-9]+))"')
 _FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
@@ -61,22 +61,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A header and the rows below it; ``problems`` names every row that could not be read."""
+    """A header and the rows below it; ``problems`` lists every row that could not be read."""
 
     name: str
     header: tuple[str, ...]
-    """The header's cells, without blanks at the ends."""
+    """Names of the columns, without blanks at the ends."""
     rows: tuple[Row, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """Notes for the user on how the file was read."""
+    """Sentences for the user about how the file was read."""
 
 
 def read_table(path: Path, sheet: str | None = None) -> Table:
-    """Read a table; cells are normalised to one Unicode form, without blanks at the ends.
+    """Read a table; cells are in one Unicode form, and without blanks at the ends.
 
-    ``sheet`` names a sheet of a workbook. Default: the first. Raises :class:`DataError` if the file is
-    not a table.
+    ``sheet`` names a sheet of a workbook. Default: the first. Raises :class:`DataError` if the file is no
+    table.
     """
     name = path.name
     try:
@@ -105,7 +105,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
 
 
 def _text(name: str, data: bytes) -> tuple[str, list[str]]:
-    """Decode a file: UTF-8, UTF-16, UTF-32, or else Windows-1252 with a note."""
+    """Decode a file to its text and notes: UTF-8, UTF-16, UTF-32, or else Windows-1252 with a note."""
     encoding = "utf-8-sig"
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         encoding = "utf-32"
@@ -170,7 +170,7 @@ def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """Return the sign between cells (comma, semicolon, tab or bar) that gives the first rows equal widths."""
+    """Return the character (comma, semicolon, tab or bar) with which the first rows have the same width."""
 
     def fitness(delimiter: str) -> tuple[bool, int, int]:
         sample = islice(_records(text[:100_000], delimiter), 50)
@@ -183,13 +183,13 @@ def _delimiter(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Broken(Row):
-    """A row that cannot be used."""
+    """A row that cannot be used, and why."""
 
     why: str
 
 
 def _records(text: str, delimiter: str) -> Iterator[Row]:
-    """Yield every record of a CSV text; a :class:`_Broken` one if a quotation mark is never closed."""
+    """Yield every row of a CSV text; a :class:`_Broken` one if a quotation mark is never closed."""
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     width = 0
@@ -214,7 +214,10 @@ def _records(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
-    """Return why a record of several lines is wrong: its quotation mark is not closed in its own row."""
+    """Return why several lines cannot be one row: a quotation mark is not closed in its own line.
+
+    Else None.
+    """
     try:
         list(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))
     except csv.Error as error:
@@ -231,7 +234,7 @@ def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
 
 
 def _picture_columns(line: str, delimiter: str) -> set[int]:
-    """Return the numbers of the cells of a line that name pictures."""
+    """Return the positions of the cells of a line that name pictures."""
     return {place for place, cell in enumerate(_cells(line, delimiter)) if _PICTURE.search(cell.strip())}
 
 
@@ -260,7 +263,7 @@ def _json_lines(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _json_cells(line: str) -> dict[str, str]:
-    """Return the names and cells of a JSON object; raises :class:`DataError` for one that is no row."""
+    """Return name -> cell of a JSON object in a line; raises :class:`DataError` if it is no row."""
     # Numbers stay as they are written; a code of 18 digits does not fit a float.
     values = json.loads(
         line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_without_repetition
@@ -300,7 +303,7 @@ def _of_json(value: Any) -> str:
 
 
 def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
-    # Imported here, because it is slow to import and most tables are CSV.
+    # Imported here, because the library is slow to import and most tables are CSV.
     from openpyxl import load_workbook
 
     try:
@@ -381,7 +384,7 @@ def _with_merged_cells(rows: list[Row], merged: Iterable[tuple[str, int, int]]) 
 
 
 def _without_value(data: bytes, values: Any) -> list[str]:
-    """Return the places of formulas without a stored value, such as C2; they would be read as empty cells."""
+    """Return the places (such as C2) of formulas without a stored value, which would be read as empty."""
     from openpyxl import load_workbook
 
     formulas: Any = load_workbook(io.BytesIO(data), read_only=True)[values.title]
@@ -397,7 +400,7 @@ def _without_value(data: bytes, values: Any) -> list[str]:
 
 
 def _sheet_rows(sheet: Any, rounded: list[str]) -> Iterator[Row]:
-    """Yield the rows of a sheet, and append the places of rounded numbers to ``rounded``."""
+    """Yield the rows of a sheet; the places of rounded numbers are added to ``rounded``."""
     width = 0
     for number, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS + 1, max_row=MAX_ROWS + 2), start=1):
         values = [_of_cell(cell) for cell in cells]
@@ -427,13 +430,13 @@ def _of_cell(cell: Any) -> str:
 
 
 def _of_number(value: float, is_percent: bool) -> str:
-    """Return a number with the 15 digits that a spreadsheet shows, without an exponent."""
+    """Return a number with 15 digits, as a spreadsheet shows it, and without an exponent."""
     digits = f"{100 * value if is_percent else value:.15g}"
     return f"{Decimal(digits):f}" + ("%" if is_percent else "")
 
 
 def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Sequence[str]) -> Table:
-    """Take the first row as the header, and check the other rows against it."""
+    """Return a table whose header is the first row; rows that do not fit the header become problems."""
     found = list(rows)
     said, told = list(problems), list(notes)
     if not found or not any(found[0].cells):
@@ -479,7 +482,7 @@ def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Seque
 
 
 def _without_empty_end(row: Row, width: int) -> Row:
-    """Return a row without empty cells behind the last column."""
+    """Return a row without empty cells beyond column number ``width``."""
     cells = row.cells
     while len(cells) > width and not cells[-1]:
         cells = cells[:-1]
@@ -487,7 +490,7 @@ def _without_empty_end(row: Row, width: int) -> Row:
 
 
 def _without_errors(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """Return rows with unknown cells instead of errors of a spreadsheet, and the line of each such cell."""
+    """Return rows in which unknown cells replace a spreadsheet's errors, and the line of each such cell."""
     found: list[Row] = []
     lines: list[int] = []
     for row in rows:

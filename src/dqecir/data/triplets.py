@@ -1,7 +1,7 @@
-"""Triplet, gallery, benchmark: the common form of every data set.
+"""Triplet and benchmark: the form in which all data sets are read.
 
-All later steps (stores, training, evaluation, search) refer to images by their position in
-``Benchmark.image_ids``; none depends on the data set.
+Everything else (stores, training, evaluation, search) refers to images by their position in
+``Benchmark.image_ids``, and does not depend on the data set.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """One question: a reference image, what to change, and the images that answer it.
+    """One question: a reference image, what should change, and the images that are right answers.
 
-    All images are positions in ``Benchmark.image_ids``.
+    Images are positions in ``Benchmark.image_ids``.
     """
 
     reference: int
     target: int
-    """The annotated answer."""
+    """The annotated right answer."""
     captions: tuple[str, ...]
-    """The modification texts, in the data set's order (FashionIQ has two)."""
+    """The modification texts in the data set's order (FashionIQ has two for each question)."""
     category: str
-    """The gallery that is searched."""
+    """Name of the gallery that is searched."""
     relevant: tuple[int, ...]
-    """All right answers in that gallery, ascending, including the target."""
+    """All right answers in the gallery, ascending, with the target."""
     ignored: tuple[int, ...] = ()
-    """Candidates that may or may not be right answers; the ranking leaves them out."""
+    """Images that may or may not be right answers; the ranking leaves them out."""
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The requested values, if they are known: attribute -> admissible values."""
+    """Attribute -> requested values; empty if they are not known."""
     subset: tuple[int, ...] = ()
-    """Near-identical images, ascending, with the target and without the reference (CIRR's image sets);
-    empty if the data set has none."""
+    """Near-identical images, ascending, with the target and without the reference (CIRR's image sets); empty
+    if the data set has none."""
     unseen_wording: bool = False
-    """Whether the captions use phrases that training never shows."""
+    """Whether the captions have only phrases that training never has."""
     aspects: tuple[str, ...] = ()
     """Tags by which results are also reported (CIRCO's semantic aspects)."""
     pair_id: str = ""
-    """The data set's number of the question, if it has one."""
+    """The number that the data set gives the question; empty if there is none."""
 
     def __post_init__(self) -> None:
         if self.target not in self.relevant:
@@ -64,9 +64,9 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Images, galleries and triplets: one split of one data set.
+    """One split of one data set: images, galleries and triplets.
 
-    ``galleries`` maps a category to the positions of its candidates, ascending.
+    ``galleries``: category -> positions of its candidates, ascending.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Benchmark:
     galleries: Mapping[str, Positions]
     triplets: tuple[Triplet, ...]
     mask_reference: bool
-    """Whether a ranking leaves out its reference image."""
+    """Whether rankings leave out the reference image."""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """True attributes, if the data set has them: attribute -> one value for each image (``""`` if it does
-    not apply, ``UNKNOWN`` if it is unknown)."""
+    """True attributes: attribute -> one value for each image (empty if it does not apply, ``UNKNOWN`` if it
+    is unknown). Empty if the data set has none."""
     products: tuple[int, ...] = ()
-    """Number of the product of each image; if empty, every image shows another product."""
+    """For each image, the number of the product that it shows; empty if every image shows another product."""
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -107,7 +107,7 @@ class Benchmark:
 
     @property
     def checksum(self) -> str:
-        """Return the SHA-256 of images, attributes, galleries and questions."""
+        """SHA-256 of the images, attributes, galleries and questions."""
         content = {
             "images": self.image_ids,
             "attributes": {column: self.attributes[column] for column in sorted(self.attributes)},
@@ -132,9 +132,9 @@ class Benchmark:
 
 
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
-    """Join several benchmarks into one; categories are prefixed with the name of their part.
+    """Join several benchmarks to one; the name of a part is put before each of its categories.
 
-    An attribute that a part lacks is ``UNKNOWN`` for all of its images.
+    An attribute that a part does not have is ``UNKNOWN`` for all its images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -167,7 +167,7 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
 
 
 def _joined_products(parts: Sequence[Benchmark]) -> tuple[int, ...]:
-    """Return the products of all images, numbered consecutively over the parts."""
+    """Return the product of each image, numbered consecutively over all parts."""
     joined: list[int] = []
     for part in parts:
         start = max(joined, default=-1) + 1
