@@ -1,4 +1,4 @@
-"""The exceptions of the package: each message is one sentence that says what is wrong and what to do."""
+"""The exceptions of the package; each message is one sentence that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ PROBLEMS_SHOWN = 20
 
 
 def listed(reasons: Sequence[str]) -> str:
-    """Return reasons as lines below a sentence: at most :data:`PROBLEMS_SHOWN`, and the number of others."""
+    """Return reasons as lines to put below a sentence: at most :data:`PROBLEMS_SHOWN`, and how many more."""
     hidden = len(reasons) - PROBLEMS_SHOWN
     shown = [*reasons[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])]
     return "".join(f"\n- {reason}" for reason in shown)
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number and a noun: ``1 picture``, ``2,000 pictures``."""
+    """Return a number with a noun: ``1 picture``, ``2,000 pictures``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def about_warnings(warnings: Sequence[str], folder: Path) -> str:
-    """Return how many warnings the table of a catalogue has, and the command that lists them."""
+    """Return a sentence: how many warnings the table of a catalogue has, and which command lists them."""
     return f"warnings about the table: {len(warnings)}; dqecir catalogue check {folder} lists them"
 
 
@@ -32,7 +32,7 @@ class DataError(ValueError):
 
 
 class ImageError(DataError):
-    """A picture that cannot be used; ``reason`` does not contain its path."""
+    """A picture that cannot be used; ``reason`` is the message without the picture's path."""
 
     def __init__(self, source: str, reason: str) -> None:
         self.source, self.reason = source, reason
@@ -40,7 +40,7 @@ class ImageError(DataError):
 
 
 class CatalogueError(DataError):
-    """A catalogue that cannot be used; ``problems`` holds all reasons."""
+    """A catalogue that cannot be used; ``problems`` are all reasons."""
 
     def __init__(self, folder: Path, problems: Sequence[str]) -> None:
         self.folder, self.problems = folder, tuple(problems)
@@ -56,7 +56,7 @@ class EngineError(DataError):
 
 
 class UnknownItemError(EngineError):
-    """An unknown id of an item, ``item_id``."""
+    """No item of the index has the id ``item_id``."""
 
     def __init__(self, item_id: str) -> None:
         self.item_id = item_id
@@ -64,24 +64,24 @@ class UnknownItemError(EngineError):
 
 
 class ItemPictureError(DataError):
-    """An item of the index whose picture is missing or cannot be read."""
+    """The picture of an item of the index is missing or cannot be read."""
 
 
 class FilterError(DataError):
-    """An expression that is not a filter; the message says where and why."""
+    """An expression that cannot be read as a filter; the message says where and why."""
 
 
 class EditError(DataError):
-    """A picture that cannot be edited."""
+    """A picture that could not be edited."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception of another library as one short line: its message, else its name."""
+    """Return an exception of another library as one short line: its message, or else its type."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def trouble_with_a_file(error: OSError) -> str:
-    """Return one sentence: what failed, for which file, and what helps."""
+    """Return one sentence: what failed, for which file, and what to do."""
     what = f"{error.filename}: " if error.filename else ""
     helps = _HELPS.get(error.errno or 0, "check the path and try again")
     return f"{what}{error.strerror or error}; {helps}"

@@ -1,4 +1,4 @@
-"""Settings that refuse unknown keys, and name the nearest known one."""
+"""Settings as pydantic models that refuse unknown keys, and suggest the nearest known one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dqecir.errors import DataError, reason_of
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known word, or the list of known words."""
+    """Return ``"; did you mean 'x'?"`` with the nearest of ``known``, or a list of all if none is near."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; the known ones are {', '.join(names)}"
 
 
 class Strict(BaseModel):
-    """An immutable model; an unknown key raises an error that names the nearest known one.
+    """An immutable pydantic model; an unknown key raises an error that suggests the nearest known one.
 
-    Files of version 0.1.0 stay readable: a removed key is dropped if it has its default value, else it raises
-    an error.
+    Files of version 0.1.0 stay readable: a removed key is ignored if it has its default value, otherwise it
+    raises an error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     removed_keys: ClassVar[Mapping[str, object]] = {}
-    """Keys that version 0.2.0 removed, and their defaults in version 0.1.0."""
+    """Keys that version 0.2.0 has removed -> their defaults in version 0.1.0."""
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {}
-    """Keys that lost values in version 0.2.0, and these values."""
+    """Keys of which version 0.2.0 has removed values -> these values."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
-    """Keys of version 0.1.0 that are dropped with any value."""
+    """Keys of version 0.1.0 that are ignored with any value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -63,7 +63,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as usual, but refuses a key that comes twice instead of dropping the first."""
+    """Reads YAML as usual, but a key that comes twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         known: set[str] = set()
@@ -77,7 +77,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Read a YAML file into ``kind``; raises :class:`DataError` that lists its mistakes."""
+    """Read a YAML file as a model of the class ``kind``.
+
+    Raises :class:`DataError` that lists all mistakes.
+    """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
@@ -95,7 +98,10 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 
 def parse_settings(data: Mapping[str, Any], kind: type[Settings], source: str) -> Settings:
-    """Return ``data`` as ``kind``; raises :class:`DataError` that names ``source`` and lists its mistakes."""
+    """Return ``data`` as a model of the class ``kind``; raises :class:`DataError` that lists all mistakes.
+
+    ``source`` is the file, for the error.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:

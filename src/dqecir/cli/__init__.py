@@ -1,7 +1,7 @@
 """The commands: each reads its arguments, calls one function, and prints the result.
 
-Results go to standard output, progress and messages to standard error. An error in the input is one sentence
-and a non-zero exit status.
+Results go to standard output, progress and messages to standard error. An error in the input is one sentence,
+and the exit status is then not 0.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     let_threads_sleep()
     from dqecir.errors import DataError, trouble_with_a_file
 
-    # What they warn of, such as damaged metadata, neither names a file nor asks for anything.
+    # Hide warnings of libraries: they name no file, and users need not do anything about them.
     warnings.filterwarnings("ignore", module=r"(PIL|openpyxl)\.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -97,7 +97,7 @@ def main() -> None:
     except DataError as error:
         _fail(str(error))
     except BrokenPipeError:
-        # The output's reader has ended. Python would flush again at exit, and report an error.
+        # The program that reads the output has ended. Python would flush again at exit, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

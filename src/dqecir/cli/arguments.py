@@ -1,4 +1,4 @@
-"""Options of several commands, and the console for results."""
+"""Options that several commands have, and the console for results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 output = Console(soft_wrap=True, emoji=False)
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that end a line, command a terminal or turn the direction of writing."""
+"""Characters that end a line, control a terminal, or change the direction of writing."""
 
 
 def shown(text: object) -> str:
@@ -76,9 +76,9 @@ Device = Annotated[
 
 
 def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
-    """Return the model or the encoder to start from; None if neither is named, for the command's default.
+    """Return the model or encoder to start from; None if neither is given.
 
-    Raises :class:`DataError` if both are named.
+    Raises :class:`DataError` if both are given.
     """
     if model is not None and encoder is not None:
         raise DataError("give --model or --encoder, not both: a model folder contains its encoder")

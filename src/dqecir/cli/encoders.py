@@ -11,7 +11,7 @@ from rich.console import Console
 from dqecir.cli.arguments import output
 
 _WIDEST = 200
-"""Characters of a line, so that an encoder stays on one."""
+"""Characters in a line of the list, so that each encoder stays on one line."""
 
 encoders_app = typer.Typer(no_args_is_help=True, help="List the supported encoders and their licences.")
 

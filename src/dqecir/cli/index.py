@@ -405,11 +405,11 @@ def _weight(setting: str) -> tuple[str, float]:
 
 
 def _reference(given: str) -> tuple[Path | None, str | None, float]:
-    """Return the file, or else the item's id, and the weight of a further reference."""
+    """Parse a further reference: return its file, or else the id of its item, and its weight."""
     name, _, number = given.rpartition("=")
     try:
         name, weight = (name, float(number)) if name else (given, 1.0)
     except ValueError:
-        # The name itself has an equals sign.
+        # The name of the file or item contains an equals sign itself.
         name, weight = given, 1.0
     return (Path(name), None, weight) if Path(name).is_file() else (None, name, weight)

@@ -1,1 +1,1 @@
-"""Comparisons, reproductions, fits, figures and the demonstration."""
+"""Experiments: comparisons, reproductions of published results, fits to a catalogue, figures, the demo."""

@@ -1,4 +1,4 @@
-"""The demonstration: draw a catalogue, index it, answer questions and measure, in one command."""
+"""The demonstration: draw a catalogue, index it, answer questions and measure, with one command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dqecir.synthetic.garments import GARMENTS
 
 QUESTIONS, ANSWERS = 12, 10
 GALLERY = "garment"
-"""The column whose values have separate galleries: dresses are searched among dresses."""
+"""Column whose values have a gallery each: dresses are searched among dresses."""
 
 PER_SHEET = 6
 
@@ -38,7 +38,7 @@ PER_SHEET = 6
 def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, dict[str, float]]:
     """Draw a catalogue, index it, answer questions, measure, and write ``out/report.html`` and PNG sheets.
 
-    Returns the rows of the table.
+    Returns the rows of the report's table: name -> metric -> value.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
 
 
 def _measure(model: ComposedModel, benchmark: Benchmark, tokens: Path) -> dict[str, dict[str, float]]:
-    """Measure the model, its baselines and the oracles; return the rows of the report's table."""
+    """Measure the model, baselines and oracles; return the rows of the report's table."""
     store = store_of(model, benchmark, tokens)
     rows = {"the shipped model": summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
     return rows | baseline_rows(model, store, benchmark) | oracle_rows(benchmark)

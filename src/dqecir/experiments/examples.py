@@ -1,4 +1,4 @@
-"""Draw example questions of a benchmark by seed, and show a model's results as pictures."""
+"""Draw example questions of a benchmark with a seed, and show a model's results as pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dqecir.search.retriever import ComposedRetriever
 
 
 def drawn_questions(benchmark: Benchmark, count: int, seed: int) -> list[int]:
-    """Draw the numbers of at most ``count`` questions, in order."""
+    """Return the numbers of up to ``count`` random questions, in order."""
     asked = len(benchmark.triplets)
     drawn = np.random.default_rng(seed).choice(asked, min(count, asked), replace=False)
     return [int(number) for number in np.sort(drawn)]
@@ -37,9 +37,9 @@ def answer_of(
     candidates: int,
     worded: QueryFormatter | None = None,
 ) -> SheetRow:
-    """Return the best ``candidates`` of question ``number`` under ``model``, with the attribute weights.
+    """Return the best ``candidates`` results of question ``number`` by ``model``, with attribute weights.
 
-    ``store`` holds the benchmark's images in their order; ``worded`` as in ``query_scores``.
+    ``store`` has the benchmark's images in their order; ``worded`` is the ``text`` of :func:`query_scores`.
     """
     benchmark = results.benchmark
     triplet = benchmark.triplets[number]
@@ -73,9 +73,9 @@ def searched(
     candidates: int,
     gallery_column: str | None = None,
 ) -> SheetRow:
-    """Search the retriever's index for question ``number``; return its best ``candidates``.
+    """Search the retriever's index for question ``number``; return the best ``candidates`` results.
 
-    The index holds the benchmark's images under their paths. If the benchmark has galleries by
+    The index has the benchmark's images under their paths. If the benchmark has a gallery for each value of
     ``gallery_column``, the search is filtered by that column.
     """
     triplet = benchmark.triplets[number]

@@ -1,6 +1,6 @@
-"""Plot the mid-zone and the attribute weights of trained models, and show results of several models.
+"""Plot the mid-zone and the attribute weights of trained models, and show the results of several models.
 
-Questions are chosen by rule and seed, never by their results.
+Questions are chosen by a rule and a seed, never by their results.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 
 EASY, HARD = 0.25, 0.75
-"""Quantiles of the easy and the hard question among questions ordered by their target's rank."""
+"""The easy and the hard question are at these quantiles of all questions, sorted by the rank of their
+target."""
 
 
 def models_named(given: Sequence[str]) -> dict[str, Path]:
-    """Parse models given as ``NAME=FOLDER`` or FOLDER; raises :class:`DataError`."""
+    """Parse models given as ``NAME=FOLDER`` or FOLDER: name -> folder.
+
+    Raises :class:`DataError` for equal names.
+    """
     models: dict[str, Path] = {}
     for text in given:
         name, _, folder = text.rpartition("=")
@@ -52,14 +56,14 @@ def models_named(given: Sequence[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A model with the stored images of a benchmark, and its results for every question."""
+    """A model, the stored images of a benchmark, and the model's results for all questions."""
 
     name: str
     model: ComposedModel
     store: TokenStore
     results: RetrievalResults
     retriever: ComposedRetriever
-    """A retriever with an index of the images, for search results."""
+    """A retriever with an index of the images."""
 
     @property
     def benchmark(self) -> Benchmark:
@@ -77,12 +81,12 @@ def draw_figures(
     zone: NegativeSampling | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Write the figures of ``models`` (name -> folder, None for the shipped one) on a catalogue's split.
+    """Write figures of ``models`` (name -> folder; None: the shipped one) on a split; return the files.
 
-    ``zone.png``: sorted Δ of an easy and a hard question under the first model, with the mid-zone of
-    ``zone`` (default: the published bounds); ``weights-<name>.png`` of every model with
-    attribute weights; ``answers-<attribute>.png``: ``per_attribute`` questions about only that attribute,
-    with the results of all models. Return the written files; raises :class:`DataError`.
+    ``zone.png``: the sorted Δ of an easy and a hard question under the first model, with the mid-zone of
+    ``zone`` (default: the published bounds). ``weights-<name>.png``: the attribute weights of each model that
+    has some. ``answers-<attribute>.png``: the results of all models for ``per_attribute`` questions about
+    only that attribute. Raises :class:`DataError` if there is no model, or if data or models cannot be used.
     """
     if not models:
         raise DataError("name at least one model to draw figures of")
@@ -112,7 +116,7 @@ def draw_figures(
 
 
 def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, seed: int) -> list[int]:
-    """Return questions that ask of one attribute's columns alone, drawn by seed."""
+    """Return the numbers of ``count`` random questions that request only columns of one attribute."""
     others = np.stack(list(asking_of(benchmark).values())).sum(axis=0)
     alone = np.flatnonzero(asked & (others == 1))
     drawn = np.random.default_rng(seed).choice(alone, min(count, len(alone)), replace=False)
@@ -125,7 +129,7 @@ def _answer(one: Shown, number: int) -> SheetRow:
 
 
 def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
-    """Plot the sorted Δ of every candidate for an easy and a hard question, with the mid-zone shaded."""
+    """Plot the sorted Δ of all candidates for an easy and a hard question, with the mid-zone shaded."""
     model = one.model
     temperature = float(model.backbone.temperature.detach())
     ordered = np.argsort(one.results.ranks, kind="stable")
@@ -173,7 +177,7 @@ def _short(triplet: Triplet, most: int = 60) -> str:
 
 
 def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
-    """Plot each attribute's mean weight and deviation, for questions that request it and others."""
+    """Plot mean and deviation of each attribute's weight, for questions that request it and for others."""
     weights = attribute_weights(method, one.store, one.model.text_encoder, one.benchmark)
     names = method.options.attributes
     asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}

@@ -1,8 +1,8 @@
-"""Models for MTEB (the extra ``mteb``): ``mteb.evaluate(mteb_model(…), tasks)`` on tasks it2i.
+"""Models for MTEB (the extra ``mteb``): ``mteb.evaluate(mteb_model(…), tasks)`` for tasks of the kind it2i.
 
-A model whose score is the inner product of two vectors uses MTEB's encoder protocol; others rank by their own
-rule with its search protocol. A query's instruction is appended to its text, as in MTEB. The prompt of a
-whole task is ignored, because our models read captions.
+A model whose score is the inner product of two vectors has MTEB's encoder protocol; others rank by their own
+score rule, with its search protocol. The instruction of a query is appended to its text, as in MTEB. The
+prompt of a whole task is ignored, because the models read captions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dqecir.search.opening import untrained
 
 BATCH = 32
 SEEN = 1024
-"""Number of documents shown to a method that adapts to its gallery."""
+"""Number of documents that a method sees if it learns from its gallery."""
 
 
 def mteb_model(
@@ -36,9 +36,9 @@ def mteb_model(
 ) -> MtebEncoder | MtebSearch:
     """Return a model for ``mteb.evaluate``.
 
-    ``model`` is a model or its folder; default: the shipped one. ``encoder`` names a published encoder
-    instead, which composes by ``method`` (default: ``image_plus_text``). ``name`` (OWNER/NAME) appears in
-    MTEB's results. Raises :class:`DataError` if both are given, and if they cannot be read.
+    ``model`` is a model or its folder. Default: the shipped one. Or ``encoder`` names a published encoder,
+    which composes with ``method`` (default: ``image_plus_text``). ``name`` (OWNER/NAME) is shown in MTEB's
+    results. Raises :class:`DataError` if both a model and an encoder are given, or if they cannot be read.
     """
     if encoder is not None and model is not None:
         raise DataError("give a model or an encoder, not both: a model contains its encoder")
@@ -51,7 +51,7 @@ def mteb_model(
 
 
 class _MtebModel:
-    """A model with MTEB's metadata."""
+    """The base of both kinds of models: a model with MTEB's metadata."""
 
     def __init__(self, encoder: ComposedEncoder, name: str | None = None) -> None:
         self.encoder = encoder
@@ -71,12 +71,12 @@ class _MtebModel:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """The metadata of the model for MTEB."""
+        """MTEB's metadata of the model."""
         return self._meta
 
 
 class MtebEncoder(_MtebModel):
-    """A one-vector model with MTEB's encoder protocol."""
+    """A model with one vector for each input, with MTEB's encoder protocol."""
 
     def encode(
         self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: PromptType | None = None, **_: Any
@@ -88,7 +88,7 @@ class MtebEncoder(_MtebModel):
         return torch.cat([encoded(_inputs(batch)) for batch in inputs])
 
     def similarity(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
-        """Return inner products [N, M]."""
+        """Return the inner products [N, M] of two sets of vectors."""
         return self.encoder.similarity(torch.as_tensor(embeddings1), torch.as_tensor(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
@@ -97,10 +97,10 @@ class MtebEncoder(_MtebModel):
 
 
 class MtebSearch(_MtebModel):
-    """A model with another score rule and MTEB's search protocol."""
+    """A model with any score rule, with MTEB's search protocol."""
 
     def index(self, corpus: Any, **_: Any) -> None:
-        """Encode the documents of a task: a data set with ``id`` and ``image``."""
+        """Encode the documents of a task: a data set with the columns ``id`` and ``image``."""
         self._ids = list(corpus["id"])
         if self.encoder.model.method.learns_gallery:
             shown = corpus.select(range(min(SEEN, len(corpus))))
@@ -115,7 +115,10 @@ class MtebSearch(_MtebModel):
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **_: Any,
     ) -> dict[str, dict[str, float]]:
-        """Return each query's ``top_k`` best documents, if given of those in ``top_ranked``, with scores."""
+        """Return query -> document -> score, for the ``top_k`` best documents of each query.
+
+        With ``top_ranked`` (query -> documents), only these documents are ranked.
+        """
         places = {document: place for place, document in enumerate(self._ids)}
         found: dict[str, dict[str, float]] = {}
         names = iter(queries["id"])
@@ -134,7 +137,7 @@ class MtebSearch(_MtebModel):
 
 
 def _rows(rows: Any) -> Iterator[list[Input]]:
-    """Yield the inputs of an MTEB data set, a batch at a time; an instruction follows its text."""
+    """Yield the inputs of an MTEB data set in batches; an instruction is appended to its text."""
     for batch in rows.iter(batch_size=BATCH):
         if batch.get("instruction") is not None:
             texts = zip(batch["text"], batch["instruction"], strict=True)
@@ -143,7 +146,7 @@ def _rows(rows: Any) -> Iterator[list[Input]]:
 
 
 def _inputs(batch: Mapping[str, Any]) -> list[Input]:
-    """Return the inputs of a batch of ``image`` and ``text``, row by row."""
+    """Return the inputs of a batch with the columns ``image`` and ``text``, row by row."""
     if batch.get("image") is None:
         raise DataError(
             "this task has no images, but composed queries and their candidates need them: choose an it2i "

@@ -1,1 +1,1 @@
-"""Files, progress, threads, clocks and contact sheets."""
+"""Files, downloads, devices, progress, clocks and contact sheets."""

@@ -1,7 +1,7 @@
-"""Show search results: contact sheets as PNG, and a report as one HTML file.
+"""Show search results as pictures: contact sheets (PNG), and a report as one HTML file.
 
-Both show the same thing: the reference, the text, the best candidates with right answers marked,
-and the weight that each attribute had in the query.
+Both show the reference, the text, the best results (right answers are marked), and the weight of each
+attribute in the query.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INK, FAINT, RIGHT, PAPER = "#1c1c1e", "#6e6e73", "#1a8f4c", "#ffffff"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A result: its picture, its score, and whether it is right (None if unknown)."""
+    """A result: its picture, its score, and whether it is right (None: unknown)."""
 
     picture: Image.Image
     score: float
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A composed query and its results, best first."""
+    """A query and its results, the best first."""
 
     reference: Image.Image
     text: str
@@ -56,7 +56,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def fitted(picture: Image.Image) -> Image.Image:
-    """Return the whole picture, scaled to fit, in the middle of a white square of ``SIDE`` pixels."""
+    """Return the whole picture, scaled to fit into the middle of a white square of ``SIDE`` pixels."""
     scale = SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     square = Image.new("RGB", (SIDE, SIDE), PAPER)
@@ -66,7 +66,10 @@ def fitted(picture: Image.Image) -> Image.Image:
 
 
 def contact_sheet(answers: Sequence[SheetRow], path: Path, title: str = "") -> Path:
-    """Write a PNG with one row an answer: reference, text and weights, then the candidates."""
+    """Write a PNG with one row for each query: reference, text and weights, then the results.
+
+    Return ``path``.
+    """
     columns = max(len(answer.candidates) for answer in answers)
     row_height = SIDE + 34
     head = 56 if title else MARGIN
@@ -88,7 +91,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: SheetRow, t
     lines = textwrap.wrap(answer.text, 30)[:5]
     draw.multiline_text((left, top + 2), "\n".join(lines), INK, _font(13), spacing=3)
     place = top + SIDE - 18 * len(answer.attribute_weights)
-    # A weight that is boosted, or set by the user, may be above 1.
+    # A weight may be above 1 if it is boosted or set by the user.
     whole = max([1.0, *answer.attribute_weights.values()])
     for name, weight in answer.attribute_weights.items():
         draw.text((left, place), name, FAINT, _font(11))
@@ -107,7 +110,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: SheetRow, t
 
 
 def data_uri(picture: Image.Image) -> str:
-    """Return a small JPEG of the picture for use inside HTML."""
+    """Return a small JPEG of the picture as a ``data:`` address, for use inside HTML."""
     return "data:image/jpeg;base64," + base64.b64encode(encoded(fitted(picture), "JPEG", quality=88)).decode()
 
 
@@ -121,7 +124,11 @@ def html_report(
     facts: Mapping[str, str],
     opening: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one self-contained HTML file: ``opening``, a table of ``rows`` x ``shown``, results, facts."""
+    """Write a report as one HTML file without other files; return ``path``.
+
+    It has ``opening`` (heading -> text), a table of ``rows`` (name -> metric -> value) with the metrics
+    ``shown``, the results ``answers``, and ``facts`` (name -> value).
+    """
     template = (resources.files("dqecir.io") / "templates" / "report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = data_uri

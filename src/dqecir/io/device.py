@@ -1,4 +1,4 @@
-"""The device that models are trained, fitted, measured and searched on."""
+"""Choose the device (CPU or GPU) on which models are trained, fitted, measured and searched."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 from dqecir.errors import DataError
 
 VARIABLE = "DQECIR_DEVICE"
-"""Environment variable that names a device instead of the one that is chosen."""
+"""Environment variable with the name of a device, which is then used instead of the fastest."""
 
 
 AUTO = "auto"
-"""The name of the device that is chosen: the one of ``DQECIR_DEVICE``, else the GPU, else the CPU."""
+"""The name ``auto``: the device of ``DQECIR_DEVICE``, else the GPU, else the CPU."""
 
 
 def use_device(name: str) -> None:
-    """Choose the device of this process and of processes it starts; ``auto`` changes nothing."""
+    """Choose the device of this process and of those that it starts; ``auto`` changes nothing."""
     if name != AUTO:
         os.environ[VARIABLE] = name
 
 
 def chosen_device() -> torch.device:
-    """Return the device that ``DQECIR_DEVICE`` names; default: the GPU (cuda, mps), else the CPU.
+    """Return the device of ``DQECIR_DEVICE``. Default: the GPU (cuda or mps), else the CPU.
 
-    Each process of a distributed training gets its own GPU if there are enough.
-    Raises :class:`DataError` for a device that this machine does not have.
+    Each process of a distributed training gets its own GPU, if there are enough. Raises :class:`DataError`
+    for a device that this machine does not have.
     """
     return device_named(os.environ.get(VARIABLE) or usable_devices()[0])
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device of a name: auto, cpu, cuda or mps; raises as :func:`chosen_device`."""
+    """Return the device with a name: auto, cpu, cuda or mps; raises as :func:`chosen_device`."""
     if name == AUTO:
         return chosen_device()
     known = usable_devices()
@@ -48,7 +48,7 @@ def device_named(name: str) -> torch.device:
 
 
 def usable_devices() -> list[str]:
-    """Return the names of this machine's devices, the fastest first."""
+    """Return the names of the devices of this machine, the fastest first."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return ["cpu"] if accelerator is None else [accelerator.type, "cpu"]
 

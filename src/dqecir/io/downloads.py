@@ -19,20 +19,22 @@ _REDIRECTING = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 """HTTP statuses after which another attempt may succeed."""
 TIMEOUTS = {"connect": 10.0, "read": 20.0, "write": 20.0, "pool": 10.0}
-"""Longest wait for data, in seconds."""
+"""Longest waits of an attempt, in seconds."""
 _DEADLINE = 120.0
-"""Longest attempt, with redirects and body, in seconds."""
+"""Longest time of an attempt, with redirects and body, in seconds."""
 _LONGEST_WAIT = 120.0
 """Longest ``Retry-After`` that is waited for, in seconds; after a longer one the download fails."""
 APART = 0.1
-"""Seconds between two requests to one host."""
+"""Seconds between two requests to the same host."""
 _HEADERS = (("Accept", "image/*,*/*;q=0.5"), ("Accept-Encoding", "identity"))
 _UNCHANGED = "%/:@!$&'()*+,;=~"
 
 
 class DownloadError(DataError):
-    """A failed download; the message leaves out the address. ``may_pass``: whether a later attempt may
-    succeed."""
+    """A download that failed. The message does not contain the address.
+
+    ``may_pass``: whether a later attempt may succeed.
+    """
 
     def __init__(self, reason: str, may_pass: bool = False) -> None:
         self.may_pass = may_pass
@@ -40,7 +42,10 @@ class DownloadError(DataError):
 
 
 class _PassingError(Exception):
-    """A failure that may pass; ``wait`` is the number of seconds the server asks for, if any."""
+    """A failure after which another attempt may succeed.
+
+    ``wait``: seconds that the server asks to wait, or None.
+    """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         self.reason, self.wait = reason, wait
@@ -59,17 +64,17 @@ class Downloader:
         wait: Callable[[float], None] = time.sleep,
         certificates: ssl.SSLContext | None = None,
     ) -> None:
-        """Set the limits, without connecting; ``clock`` returns seconds, ``wait`` sleeps for seconds.
+        """Set the limits, without connecting.
 
-        ``agent``: the ``User-Agent``. ``most_bytes``: the size limit of a file. ``allow_private``: whether to
-        connect to private networks and to this machine. ``certificates``: those to trust. Default:
-        those of httpcore.
+        ``agent`` is the ``User-Agent``, ``most_bytes`` the size limit of a file. ``allow_private``: whether
+        addresses of private networks and of this machine are allowed. ``clock`` returns the time in seconds;
+        ``wait`` sleeps for some seconds. ``certificates`` are those to trust. Default: those of httpcore.
         """
         self._agent, self._most_bytes, self._clock, self._wait = agent, most_bytes, clock, wait
         self._network = CheckedNetwork(allow_private, clock)
         self._pool = httpcore.ConnectionPool(certificates, network_backend=self._network)
         self._asked: dict[str, float] = {}
-        """Host -> time of its last request."""
+        """Host -> time of the last request to it."""
 
     def __enter__(self) -> Downloader:
         return self
@@ -78,7 +83,7 @@ class Downloader:
         self._pool.close()
 
     def get(self, address: str) -> bytes:
-        """Return the body of an http or https address; raises :class:`DownloadError`.
+        """Return the body of an http or https address; raises :class:`DownloadError` if it cannot be fetched.
 
         After a failure that may pass (no answer, a busy server), it tries again after a pause, or after the
         time that the server asks for.
@@ -164,7 +169,7 @@ def _led_to(address: str, location: str) -> str:
 
 
 def _url_of(address: str) -> httpcore.URL:
-    """Return an address as it is sent: characters outside ASCII are escaped."""
+    """Return an address in the form in which it is sent, with characters outside of ASCII escaped."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -191,7 +196,7 @@ def _host_header(url: httpcore.URL) -> str:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Return the seconds that ``Retry-After``, a number or a date, asks to wait; None if it is neither."""
+    """Return the seconds to wait by a ``Retry-After`` header, a number or a date; None if it is neither."""
     if retry_after.strip().isdecimal():
         return float(retry_after)
     try:

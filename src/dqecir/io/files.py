@@ -1,4 +1,4 @@
-"""Write files whole or not at all: write to a temporary file, then rename it."""
+"""Write files and folders completely or not at all: write a temporary one, then rename it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from filelock import lock_descriptor
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never half."""
+    """Write ``text`` to ``path``; a reader sees the old file or the new one, never a part."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+    """Write ``value`` as indented JSON to ``path``, as :func:`write_text` does."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, as :func:`whole_file` does."""
+    """Write ``data`` to ``path``, as :func:`write_text` does."""
     with whole_file(path) as file:
         file.write(data)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield an empty file that replaces ``path`` when the block ends without an error.
+    """Yield an empty file that replaces ``path`` if the ``with`` block ends without an error.
 
     The folder of ``path`` is created if necessary. If ``path`` is a link, its target is replaced. Pipes and
     devices are written directly.
@@ -60,7 +60,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that new names survive a power cut; does nothing on Windows."""
+    """Flush the entries of a folder to disk, so that new names survive a power cut.
+
+    Does nothing on Windows.
+    """
     if os.name != "nt":
         with _opened(folder) as handle:
             os.fsync(handle)
@@ -68,10 +71,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces ``path`` when the block ends without an error.
+    """Yield an empty folder that replaces ``path`` if the ``with`` block ends without an error.
 
-    Until then, and after an error, an existing ``path`` stays as it is. If ``path`` is a link, its target
-    is replaced. Drafts of it that killed processes left are removed.
+    Until then, and after an error, an existing ``path`` does not change. If ``path`` is a link, its target is
+    replaced. Drafts that killed processes have left are removed.
     """
     if path.is_symlink():
         path = path.resolve()
@@ -98,7 +101,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def dead_drafts(path: Path) -> list[Path]:
-    """Return the drafts of a folder that killed processes left; none where the system locks no folders."""
+    """Return the drafts of a folder that killed processes have left; empty where folders cannot be locked."""
     if path.is_symlink():
         path = path.resolve()
     name = re.compile(rf"\.{re.escape(path.name)}\.draft-[a-z0-9_]{{8}}")
@@ -108,15 +111,16 @@ def dead_drafts(path: Path) -> list[Path]:
 
 
 def _locked_draft(path: Path) -> tuple[Path, int | None]:
-    """Return a new draft of a folder, and the handle that locks it until it is closed.
+    """Return a new draft of a folder, and the handle that locks it until the handle is closed.
 
-    None on Windows, which locks no folders. Where the file system has no locks, no draft counts as dead.
+    The handle is None on Windows, which cannot lock folders. If the file system has no locks, no draft counts
+    as dead.
     """
     while True:
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.draft-"))
         if os.name == "nt":
             return draft, None
-        # Before it is locked, another process may take it for a dead one and remove it.
+        # Before the draft is locked, another process may take it for a dead one and remove it.
         with suppress(FileNotFoundError):
             handle = os.open(draft, os.O_RDONLY)
             with suppress(OSError):
@@ -127,7 +131,7 @@ def _locked_draft(path: Path) -> tuple[Path, int | None]:
 
 
 def _is_dead(draft: Path) -> bool:
-    """Whether no process holds the lock of a draft."""
+    """Return whether no process holds the lock of a draft."""
     try:
         with _opened(draft) as handle:
             return os.name != "nt" and lock_descriptor(handle, blocking=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: its header, and a line for each row."""
+    """Return a table as lines of Markdown: a header, and one line for each row."""
     lines = [heads, *rows]
     drawn = [" ".join(["|", *(f"{cell} |" if cell else "|" for cell in line)]) for line in lines]
     return [drawn[0], "|" + "---|" * len(heads), *drawn[1:]]

@@ -1,4 +1,4 @@
-"""Connect to checked addresses only: resolve a host, check its addresses, then use one of them."""
+"""Connect only to checked addresses: resolve a host, check its addresses, and connect to one of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddressError(DataError):
-    """None of a host's addresses is on the public internet."""
+    """A host that has no address on the public internet."""
 
 
 class CheckedNetwork(httpcore.NetworkBackend):
-    """Open connections for httpcore: to public addresses only, and until a deadline.
+    """Opens connections for httpcore: only to public addresses, and only until a deadline.
 
-    Each connection resolves its host once and uses the address that was checked, so a later answer of the
-    name server has no effect. Certificates are checked against the host's name. Proxies that the
-    environment names are ignored.
+    Each connection resolves its host once, and uses an address that was checked, so that a later answer of
+    the name server has no effect. Certificates are checked for the host's name. Proxies in environment
+    variables are ignored.
     """
 
     def __init__(self, allow_private: bool, clock: Callable[[], float]) -> None:
         self.deadline = math.inf
-        """Time of ``clock`` at which every wait ends."""
+        """Time, on ``clock``, at which every wait ends."""
         self._allow_private, self._clock = allow_private, clock
         self._sockets = httpcore.SyncBackend()
 
@@ -58,9 +58,9 @@ class CheckedNetwork(httpcore.NetworkBackend):
         raise failed or httpcore.ConnectError(f"{host} has no address")
 
     def left(self, timeout: float | None) -> float:
-        """Return ``timeout`` or the seconds left until the deadline, whichever is less.
+        """Return the smaller of ``timeout`` and the seconds until the deadline.
 
-        Raises httpcore's ``ReadTimeout`` if none are left.
+        Raises httpcore's ``ReadTimeout`` if the deadline has passed.
         """
         seconds = self.deadline - self._clock()
         if seconds <= 0:
@@ -83,7 +83,7 @@ class CheckedNetwork(httpcore.NetworkBackend):
 
 
 class _UntilDeadline(httpcore.NetworkStream):
-    """A stream whose every wait ends at the network's deadline."""
+    """A stream that waits no longer than until the network's deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, network: CheckedNetwork) -> None:
         self._stream, self._network = stream, network
@@ -108,7 +108,7 @@ class _UntilDeadline(httpcore.NetworkStream):
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is public; IPv6 that embeds IPv4 is judged by the IPv4 address.
+    """Return whether an IP address is public; an IPv6 address that contains an IPv4 one is judged by that.
 
     >>> is_public("8.8.8.8"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1"), is_public("0.0.0.0")
     (True, False, False, False)

@@ -1,4 +1,4 @@
-"""Plots and pictures as files."""
+"""Draw plots, and encode pictures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dqecir.io.files import write_bytes
 
 @contextmanager
 def plotted(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[list[Any]]:
-    """Yield the axes of a figure, ``panels`` side by side, and write it as PNG when the block ends.
+    """Yield the axes of a figure, ``panels`` side by side; write it as PNG when the ``with`` block ends.
 
-    ``size`` is its width and height in inches.
+    ``size`` is width and height in inches.
     """
     from matplotlib.figure import Figure
 
@@ -29,7 +29,7 @@ def plotted(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """Return a picture's bytes in a file format of Pillow, such as ``PNG``."""
+    """Return the bytes of a picture in a file format of Pillow, such as ``PNG``; ``options`` are Pillow's."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

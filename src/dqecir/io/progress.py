@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True, soft_wrap=True, emoji=False)
-"""The console for progress and messages; standard output holds only results. Long lines are not
-broken, so that paths and commands can be copied."""
+"""The console for progress and messages; standard output has only results. Long lines are not broken, so that
+paths and commands can be copied."""
 
 EVERY = 10.0
-"""Seconds between two lines of progress without a terminal."""
+"""Seconds between two lines of progress, if there is no terminal."""
 
 Item = TypeVar("Item")
 
@@ -29,11 +29,11 @@ def track(
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
 ) -> Iterator[Item]:
-    """Yield ``items`` and show what is being done, how far, how fast, and the time left.
+    """Yield ``items``, and show what is done, how much of it, how fast, and the time left.
 
-    On a terminal this is a bar, elsewhere a line every ``EVERY`` seconds, even during a long item. ``total``
-    is the number of items. Default: their length, if they have one. ``wait`` waits for an event that many
-    seconds and returns whether it was set.
+    ``what`` names the work. On a terminal this is a bar, else a line every :data:`EVERY` seconds, even during
+    a long item. ``total`` is the number of items. Default: their length, if they have one. ``wait`` waits for
+    an event for some seconds, and returns whether it was set.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -1,4 +1,4 @@
-"""Claim a run folder: store the settings of its run, and refuse the folder to a run with others."""
+"""Store the settings of a run in its folder, and refuse the folder to a run with other settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def claim(
     joining: str | None = None,
     writes: bool = True,
 ) -> None:
-    """Write the settings of a ``kind`` of run to ``folder/file``, or compare them with those found there.
+    """Write the settings of a run to ``folder/file``, or compare them with those that are already there.
 
-    An earlier version may have written them. Between runs, entries under the key ``joining`` may be added
-    or removed, but not changed. ``writes`` is false in all processes of a run but one. Raises
-    :class:`DataError` that names each differing setting, or if the file cannot be read.
+    ``kind`` names the run in errors. Settings that an earlier version wrote are accepted. Between runs,
+    entries under the key ``joining`` may be added or removed, but not changed. ``writes`` is False in all
+    processes of a run but one. Raises :class:`DataError` that names each differing setting, or if the file
+    cannot be read.
     """
     path = folder / file
     wanted = settings.model_dump(mode="json")
@@ -46,7 +47,7 @@ def claim(
 
 
 def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | None:
-    """Read the settings that a folder was claimed with; None if it is free."""
+    """Return the settings that are stored in ``path``; None if there are none."""
     if not path.exists():
         return None
     try:
@@ -59,11 +60,11 @@ def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | Non
 
 
 _SHORT = 100
-"""Most characters of two values that an error shows; checksums are longer."""
+"""Values are shown in an error if both together have at most this many characters; checksums have more."""
 
 
 def _differences(held: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    """Yield the dotted name of each differing setting, with both values if they are short."""
+    """Yield the dotted name of each setting that differs, with both values if they are short."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys([*wanted, *held]):
             yield from _differences(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)

@@ -1,4 +1,4 @@
-"""Prepare a process to start quickly and to share the machine with others."""
+"""Let a process start quickly, and share the machine with others."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Exclude the objects that exist when the block ends from garbage collection.
+    """Exclude the objects that exist at the end of the ``with`` block from garbage collection.
 
-    Most of them belong to torch and live as long as the process. Collecting garbage while they are made, and
-    when the process ends, takes a quarter of the time of a search from the command line.
+    Most of them belong to torch, and live as long as the process. Collecting garbage while they are created,
+    and when the process ends, takes a quarter of the time of a search from the command line.
     """
     gc.disable()
     try:
@@ -24,9 +24,9 @@ def loading() -> Iterator[None]:
 
 
 def let_threads_sleep() -> None:
-    """Let waiting threads sleep, unless the user's environment says otherwise.
+    """Let waiting threads sleep, unless the user's environment variables say otherwise.
 
-    By default they spin and occupy cores: while another process is busy, such as the writer of an index, a
-    search then takes many times as long. Call this before torch is imported.
+    By default they wait actively and occupy cores: while another process is busy, such as the writer of an
+    index, a search then takes many times as long. Call this before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,23 +1,24 @@
-"""Measure the cost of training: CPU seconds of all cores, or seconds by the clock on an accelerator."""
+"""Measure the cost of training: CPU seconds of all cores, or seconds on the clock with an accelerator."""
 
 from __future__ import annotations
 
 import time
 
 UNITS = {"cpu_seconds": "CPU-s", "gpu_seconds": "GPU-s"}
-"""Units of cost: the key in JSON -> the title in tables."""
+"""Key in JSON -> unit in tables."""
 
 
 def spent_name(on_cpu: bool) -> str:
-    """Return the key of ``UNITS`` for the seconds of this machine."""
+    """Return the key of :data:`UNITS` for this machine."""
     return "cpu_seconds" if on_cpu else "gpu_seconds"
 
 
 class Stopwatch:
-    """Count the seconds of work, without the pauses between a stop and the next start.
+    """Counts the seconds of work, without pauses between a stop and the next start.
 
-    On a CPU these are the CPU seconds of all threads. An accelerator works in parallel with the host; its
-    clock runs until the host next waits for it. The stopwatch itself never makes the host wait.
+    On a CPU these are the CPU seconds of all threads. With an accelerator, which works in parallel with the
+    host, it is the time on the clock until the host next waits for the accelerator. The stopwatch itself
+    never makes the host wait.
     """
 
     def __init__(self, on_cpu: bool) -> None:
@@ -28,21 +29,21 @@ class Stopwatch:
 
     @property
     def name(self) -> str:
-        """The unit of the seconds, a key of ``UNITS``."""
+        """The unit of the seconds: a key of :data:`UNITS`."""
         return spent_name(self.on_cpu)
 
     def start(self) -> None:
-        """Note that work begins, or goes on if it was not stopped."""
+        """Start counting; does nothing if it is already counting."""
         if self._started is None:
             self._started = self._clock()
 
     def returned(self) -> None:
-        """Note that the host has finished a step; an accelerator may still be working on it."""
+        """Record that the host has finished a step; an accelerator may still be working on it."""
         if self.on_cpu:
             self.stop()
 
     def stop(self) -> None:
-        """Note that all work is done, on the accelerator too."""
+        """Record that all work is done, also on the accelerator."""
         if self._started is not None:
             self.seconds += self._clock() - self._started
             self._started = None

@@ -1,1 +1,4 @@
-"""Compare methods with one backbone, one set of stored features, equal budgets and several seeds."""
+"""Compare methods with the same encoder, the same stored image tokens, equal budgets and several seeds.
+
+A contestant is a method with its training recipes and options.
+"""

@@ -1,4 +1,4 @@
-"""The shared data of all runs of a comparison: recipes, backbone, questions, stored features."""
+"""What all runs of a comparison share: recipes, encoder, questions, stored image tokens."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from dqecir.training.recipe import Recipe
 class ComparisonContext:
     """The data of one comparison; each process makes a part when it first needs it.
 
-    ``recipes`` is the folder that holds the comparison's file; ``train`` and ``evaluation`` are catalogue
-    folders (often the same), ``model`` a model folder or None for the shipped one; all files are under
+    ``recipes`` is the folder of the comparison's recipe; ``train`` and ``evaluation`` are catalogue folders
+    (often the same); ``model`` is a model folder, or None for the shipped model; all files are written to
     ``work``. Other processes get only these settings, and make the data themselves.
     """
 
@@ -45,7 +45,10 @@ class ComparisonContext:
 
     @cached_property
     def stages(self) -> dict[str, list[Recipe]]:
-        """Title -> training recipes of every contestant; raises :class:`DataError`."""
+        """Title of a contestant -> its training recipes.
+
+        Raises :class:`DataError` if one is missing or wrong.
+        """
         return {one.title: stages(self.recipe, one, self.recipes) for one in self.recipe.contestants}
 
     @cached_property
@@ -55,14 +58,14 @@ class ComparisonContext:
 
     @cached_property
     def dev(self) -> Benchmark:
-        """The questions of the dev split, for the search of learning rates."""
+        """The questions about the dev split, with which learning rates are chosen."""
         return self._benchmark(self.train, "dev", seed=1, count=self.recipe.search.questions)
 
     @cached_property
     def questions(self) -> Benchmark:
-        """The questions of the table, about images outside the training.
+        """The questions that all contestants are measured on, about images that are not trained on.
 
-        Raises :class:`DataError` if their checksum is not that of the recipe's ``frozen``.
+        Raises :class:`DataError` if the recipe has ``frozen``, and it is not their checksum.
         """
         questions = self._benchmark(
             self.evaluation,
@@ -92,7 +95,7 @@ class ComparisonContext:
 
     @cached_property
     def pairs(self) -> list[ConfusablePair]:
-        """Pairs of questions that differ in one value; none without true attributes."""
+        """Pairs of questions that differ in one value; empty without true attributes."""
         if not self.questions.attributes:
             return []
         return confusable_pairs(self.questions, self.recipe.confusable, seed=self.recipe.question_seed)
@@ -103,7 +106,7 @@ class ComparisonContext:
         return paraphrases(self.questions, seed=self.recipe.question_seed)
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
-        """Return the image tokens of a benchmark, which the first call stores in ``tokens/PART``."""
+        """Return the image tokens of a benchmark, which are stored in ``tokens/PART`` of ``work``."""
         return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=True)
 
     @cached_property
@@ -119,14 +122,14 @@ class ComparisonContext:
         return self.store(self.questions, "questions")
 
     def start(self) -> ComposedModel:
-        """Return a fresh copy of the backbone that every contestant starts from."""
+        """Return a new copy of the model from which every contestant starts."""
         return read_model(self.model)
 
     def trainer(self, title: str, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
-        """Return the trainer of a contestant's stage, which writes to the folder ``run``.
+        """Return the trainer of one stage of the contestant ``title``, which writes to the folder ``run``.
 
-        ``start``: the model folder of the stage before. Default: the weights that all contestants start from.
-        ``with_dev``: whether it evaluates on dev, to choose the best model.
+        ``start`` is the model folder of the previous stage. None: the model from which all contestants start.
+        ``with_dev``: whether to evaluate on dev, to choose the best model.
         """
         model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
@@ -137,5 +140,8 @@ class ComparisonContext:
 
 @lru_cache(maxsize=1)
 def _context_of(recipe: str, *places: Any) -> ComparisonContext:
-    """Return the context for settings in a worker process, cached for all jobs of a comparison."""
+    """Return the context for these settings in a worker process.
+
+    It is cached for all jobs of a comparison.
+    """
     return ComparisonContext(ComparisonRecipe.model_validate_json(recipe), *places)

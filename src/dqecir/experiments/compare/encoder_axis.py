@@ -1,4 +1,4 @@
-"""Compare methods over several encoders, and analyse the variance due to encoder and method."""
+"""Compare methods with several encoders, and find out how much encoder and method matter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dqecir.model.public_weights import read_model
 METRIC = "mAP@10"
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
-"""Encoder -> method -> the metric of every seed."""
+"""Encoder -> method -> the metric of each seed."""
 
 
 def compare_encoders(
@@ -32,11 +32,11 @@ def compare_encoders(
     evaluation: Path | None = None,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """Run or resume a comparison with each of ``encoders``; return the content of ``OUT/encoders.json``.
+    """Run or resume a comparison with each of ``encoders``; return the contents of ``OUT/encoders.json``.
 
-    Each encoder has a folder in ``out`` with the contestants and baselines that fit it; other pairs are
-    listed with the reason. Other arguments as of :func:`compare`. Raises :class:`DataError` if nothing fits
-    an encoder, and if two encoders have the same name.
+    ``out`` gets a folder for each encoder, with the contestants and baselines that fit it; pairs that do not
+    fit are listed with the reason. The other arguments are those of :func:`compare`. Raises
+    :class:`DataError` if nothing fits an encoder, or if two encoders have the same name.
     """
     recipe, folder = read_comparison(recipe_file), recipe_file.resolve().parent
     names = {slug(name): name for name in encoders}
@@ -69,9 +69,9 @@ def compare_encoders(
 def fitting(
     recipe: ComparisonRecipe, folder: Path, model: ComposedModel, name: str
 ) -> tuple[ComparisonRecipe, list[dict[str, str]]]:
-    """Return a comparison with the contestants that fit the encoder of ``model``, and the refused pairs.
+    """Return the comparison with only the contestants that fit the encoder of ``model``, and the others.
 
-    Raises :class:`DataError` if no contestant fits it.
+    ``name`` is the encoder, for the reasons. Raises :class:`DataError` if no contestant fits.
     """
     refused: list[dict[str, str]] = []
 
@@ -99,7 +99,7 @@ def fitting(
 
 
 def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the metric of every seed at the first budget, and of rows without training."""
+    """Return row -> the metric of each seed at the first budget, with the rows that are not trained."""
     trained = {
         title: [run["metrics"][METRIC] for run in next(iter(row["budgets"].values()))["runs"]]
         for title, row in result["contestants"].items()
@@ -111,10 +111,10 @@ def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def explained(values: Values) -> dict[str, float]:
-    """Return the shares of the variance due to the encoder, the method, their interaction, and the seed.
+    """Return the shares of variance due to the encoder, the method, their interaction, and the seed.
 
-    This is a two-way analysis of variance over the methods with the same number of seeds (two or more) for
-    every encoder. Empty if fewer than two methods or encoders are left, or nothing varies.
+    It is a two-way analysis of variance over the methods that have the same number of seeds (at least two)
+    for every encoder. Empty if fewer than two methods or encoders are left, or if nothing varies.
     """
     encoders = list(values)
     shared = [
@@ -148,7 +148,7 @@ def explained(values: Values) -> dict[str, float]:
 
 
 def page(found: Mapping[str, Any]) -> list[str]:
-    """Return Markdown lines: the table of methods and encoders, its explanation, and the refused pairs."""
+    """Return lines of Markdown: the table of methods and encoders, its explanation, and refused pairs."""
     encoders, values = found["encoders"], found["values"]
     methods = list(dict.fromkeys(method for own in values.values() for method in own))
     rows = [

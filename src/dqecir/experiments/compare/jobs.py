@@ -1,6 +1,7 @@
-"""The jobs of a comparison: count, search, train and measure; each writes one JSON file.
+"""The jobs of a comparison: count operations, search learning rates, train and measure.
 
-A job whose file exists is not repeated, so a stopped comparison can be resumed.
+Each job writes one JSON file. A job whose file exists is not repeated, so an interrupted comparison can be
+resumed.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ Result = dict[str, Any]
 
 
 def recalled(path: Path) -> Result | None:
-    """Return the result of a finished job, or None."""
+    """Return the result of a finished job; None if it is not finished."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
-    """Return the result in ``path``, or run the job in a temporary folder and store its result."""
+    """Return the result in ``path`` if it exists.
+
+    Else run ``work`` in a temporary folder, and store its result.
+    """
     result = recalled(path)
     if result is None:
         torch.set_num_threads(1)
@@ -58,7 +62,7 @@ def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
 
 
 def count(context: ComparisonContext, title: str) -> Result:
-    """Count each stage of a contestant: operations of a step and of a refresh, and trained numbers."""
+    """Return each stage's operations of a step and of a refresh, and its trained numbers."""
 
     def counted(run: Path) -> Result:
         found = []
@@ -71,9 +75,9 @@ def count(context: ComparisonContext, title: str) -> Result:
 
 
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
-    """Return every stage's steps: ``steps`` in equal shares, or as many as equal shares of ``budget`` allow.
+    """Return the number of steps of each stage: equal shares of ``steps``, or of what ``budget`` allows.
 
-    Refreshes of the negatives are paid first, then steps.
+    From a budget of operations, refreshes of the negatives are paid first, then steps.
     """
     costs = counted["stages"]
     if budget is None:
@@ -83,15 +87,15 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
-    """Return the operations of all stages, including refreshes."""
+    """Return the operations of all stages, with refreshes."""
     stages = zip(steps, counted["stages"], strict=True)
     return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
 
 
 def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
-    """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
+    """Train for a short time with ``factor`` times the recipe's learning rate, and measure on dev.
 
-    A rate at which the loss diverges gets the worst value instead of an error.
+    If the loss diverges, the result is the worst value, and no error.
     """
 
     def searched(run: Path) -> Result:
@@ -109,7 +113,10 @@ def search(context: ComparisonContext, title: str, factor: float, steps: list[in
 def train_and_measure(
     context: ComparisonContext, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
 ) -> Result:
-    """Train one contestant with one seed, and measure it on the questions of the table."""
+    """Train a contestant with one seed, and measure it on the questions that all are measured on.
+
+    ``factor`` multiplies the recipe's learning rate; ``steps``: number of steps of each stage.
+    """
 
     def measured(run: Path) -> Result:
         model, seconds, done = _trained(context, title, factor, seed, steps, run, with_dev=False)
@@ -145,7 +152,7 @@ def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float
 
 
 def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
-    """Return metrics of predicted attributes ranked exactly, with the parser and with a perfect parse."""
+    """Return the metrics of predicted attributes with exact ranks, for the parser and for a perfect parse."""
     method = model.method
     if not isinstance(method, PredictedAttributes):
         return {}
@@ -158,7 +165,7 @@ def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> d
 
 
 def parsing_of(context: ComparisonContext) -> dict[str, float]:
-    """Return the parser's accuracy on questions of the table, in percent; empty without true attributes."""
+    """Return how often the parser is right on the questions, in percent; empty without true attributes."""
     if not context.questions.attributes:
         return {}
     values = values_of(context.questions.attributes)
@@ -174,7 +181,7 @@ def _trained(
     run: Path,
     with_dev: bool,
 ) -> tuple[ComposedModel, float, Result]:
-    """Train all stages of a contestant; return the model, the seconds, and the last stage's evaluation."""
+    """Train all stages of a contestant; return the model, the seconds, and the last evaluation on dev."""
     start: Path | None = None
     seconds, done = 0.0, dict[str, Any]()
     for number, stage in enumerate(context.stages[title]):
@@ -192,7 +199,7 @@ def _trained(
 def _fitted(
     stage: Recipe, context: ComparisonContext, title: str, factor: float, seed: int, steps: int
 ) -> Recipe:
-    """Return a stage's recipe with its rate, seed and length, and refreshes at equal intervals."""
+    """Return a stage's recipe with the given rate, seed and length, and refreshes at equal intervals."""
     rate = stage.training.learning_rate * factor
     recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
     epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)

@@ -20,26 +20,26 @@ def slug(title: str) -> str:
 
 
 class Contestant(Strict):
-    """A method in a comparison: one training recipe, or several trained one after the other."""
+    """A method in a comparison, with one training recipe or several, trained one after the other (stages)."""
 
     title: str
     recipes: tuple[str, ...] = Field(min_length=1)
     """File names in the parent of the comparison's folder; each stage starts from the weights of the previous
-    stage and gets an equal share of the budget."""
+    one, and gets an equal share of the budget."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the last stage that differ from its recipe, for this catalogue or an ablation."""
+    """Options of the last stage that replace those of its recipe, for this catalogue or an ablation."""
     negatives: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the last stage's negatives that differ from its recipe, for an ablation."""
+    """Settings of the last stage's negatives that replace those of its recipe, for an ablation."""
     refreshes: int | None = Field(default=None, ge=0)
-    """Number of refreshes of its negatives, for an ablation. Default: that of the comparison."""
+    """Number of refreshes of the negatives, for an ablation. Default: that of the comparison."""
     batch_size: int | None = Field(default=None, gt=1)
-    """Its batch size, to measure the effect of batches. Default: that of the comparison."""
+    """Batch size, to measure the effect of batches. Default: that of the comparison."""
     shuffled_targets: float = Field(default=0.0, ge=0, le=1)
-    """Share of training triplets with a wrong target, to measure the effect of wrong labels."""
+    """Share of training triplets (0 to 1) that get a wrong target, to measure the effect of wrong labels."""
 
 
 class Untrained(Strict):
-    """A row that needs no training: a method that is a baseline, and its options."""
+    """A row that is not trained: a baseline method and its options."""
 
     method: str
     title: str = ""
@@ -52,50 +52,50 @@ class Untrained(Strict):
 
     @property
     def name(self) -> str:
-        """The title of its row."""
+        """Title of the row."""
         return self.title or self.method.replace("_", " ")
 
 
 class RateSearch(Strict):
-    """The search of a learning rate on dev, equal for all contestants."""
+    """How learning rates are chosen on dev, in the same way for all contestants."""
 
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
-    """Factors of the learning rate of a contestant's recipe."""
+    """Factors of the recipe's learning rate that are tried."""
     share: float = Field(default=0.5, gt=0, le=1)
-    """Length of a search run, as a share of the equal-steps runs."""
+    """Length of each try, as a share of ``steps``."""
     questions: int = Field(default=800, gt=0)
     """Number of questions about the dev split."""
     seed: int = 1000
 
 
 class ComparisonRecipe(Strict):
-    """The recipe of a comparison: every contestant with every seed and every budget, on one catalogue."""
+    """A comparison of all contestants with all seeds and all budgets, on one catalogue."""
 
     name: str
     gallery_column: str | None = None
-    """The column whose values have separate galleries. Default: one gallery of all images."""
+    """Column whose values have a gallery each. Default: one gallery of all images."""
     columns: tuple[str, ...] | None = None
-    """Columns of the catalogue that are used. Default: all. Fewer columns give more right answers."""
+    """Columns of the catalogue that are used. Default: all. Fewer columns mean more right answers."""
     max_changes: int = Field(default=3, gt=0)
-    """Most attributes that a question changes."""
+    """Most attributes that one question changes."""
     frozen: str | None = None
     """Required checksum of the questions (``Benchmark.checksum``), so that they cannot change unnoticed."""
     triplets: int = Field(default=9000, gt=1)
     """Number of training triplets, the same for all contestants."""
     questions: int = Field(default=2000, gt=1)
-    """Number of questions about the evaluation split, half of them in phrases that training never shows."""
+    """Number of questions about the evaluation split; half of them have phrases that training never has."""
     confusable: int = Field(default=400, gt=0)
     """Number of pairs of questions that differ in one attribute value."""
     question_seed: int = 7
-    """The random seed of the questions of the table."""
+    """Random seed of the questions that all contestants are measured on."""
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = Field(default=200, gt=1)
     batch_size: int = Field(default=64, gt=1)
     refreshes: int = Field(default=3, ge=0)
-    """Number of refreshes of a run's mined negatives, at equal intervals after the warm-up."""
+    """Number of refreshes of a run's negatives, at equal intervals after the warm-up."""
     budgets: tuple[Budget, ...] = ("steps", "operations")
     reference: str
-    """Title of the contestant whose operations, in ``steps`` steps, are the budget of the others."""
+    """Title of the contestant whose operations in ``steps`` steps are the budget of all others."""
     search: RateSearch = RateSearch()
     contestants: tuple[Contestant, ...] = Field(min_length=1)
     baselines: tuple[Untrained, ...] = (
@@ -103,7 +103,7 @@ class ComparisonRecipe(Strict):
         Untrained(method="text_only"),
         Untrained(method="image_plus_text"),
     )
-    """Rows without training, a method's name or its options too; where ``predicted_attributes`` is
+    """Rows that are not trained: the name of a method, or its options too. If ``predicted_attributes`` is
     among them, it is also ranked exactly, with its parser and with a perfect parse."""
 
     @model_validator(mode="after")
@@ -121,21 +121,21 @@ class ComparisonRecipe(Strict):
         return self
 
     def refreshes_of(self, title: str) -> int:
-        """Return the number of refreshes of the mined negatives of the contestant with this title."""
+        """Return the number of refreshes of the negatives of the contestant with this title."""
         own = next(one.refreshes for one in self.contestants if one.title == title)
         return self.refreshes if own is None else own
 
 
 def read_comparison(path: Path) -> ComparisonRecipe:
-    """Read a comparison recipe; raises :class:`DataError` that names the mistake."""
+    """Read the recipe of a comparison; raises :class:`DataError` that says where the mistake is."""
     return read_settings(path, ComparisonRecipe)
 
 
 def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> list[Recipe]:
-    """Return the training recipes of a contestant, with the comparison's common settings.
+    """Return the training recipes of a contestant, with the settings that all contestants share.
 
-    ``folder`` holds the comparison's file; training recipes are in its parent folder. Raises
-    :class:`DataError` for one that is missing or wrong.
+    ``folder`` is that of the comparison's recipe; training recipes are in its parent. Raises
+    :class:`DataError` if one is missing or wrong.
     """
     found = []
     batch_size = contestant.batch_size or recipe.batch_size

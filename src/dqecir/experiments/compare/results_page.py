@@ -1,4 +1,4 @@
-"""Write a comparison's results as Markdown, CSV and plots, all from its JSON."""
+"""Write the results of a comparison as Markdown, CSV and plots, all from its JSON."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def write_report(result: ResultRecord, folder: Path) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return mean ± sample standard deviation with one decimal; a single value has no deviation."""
+    """Return mean ± sample standard deviation with one decimal; for a single value, only that value."""
     mean = statistics.mean(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
 def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]:
-    """Return budget -> row -> metrics, means over seeds, including rows without training."""
+    """Return budget -> row -> metric -> mean over seeds, with the rows that are not trained."""
     tables = {}
     for budget in result_budgets(result):
         rows = {
@@ -69,12 +69,12 @@ def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]
 
 
 def _shared(runs: Sequence[ResultRecord]) -> list[str]:
-    """Return the metrics that every run has."""
+    """Return the names of the metrics that every run has."""
     return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
 
 
 def markdown(result: ResultRecord) -> list[str]:
-    """Return the comparison as Markdown lines, under headings of the second and third level."""
+    """Return the comparison as lines of Markdown, with headings of the second and third level."""
     lines = [f"## {result['name'].capitalize()}", "", *_protocol(result), ""]
     for budget in result_budgets(result):
         lines += [f"### {BUDGET_NAMES[budget].capitalize()}", ""]
@@ -87,7 +87,7 @@ def markdown(result: ResultRecord) -> list[str]:
 
 
 def result_budgets(result: ResultRecord) -> list[str]:
-    """Return the budgets of a comparison in order."""
+    """Return the budgets of a comparison, in order."""
     return list(next(iter(result["contestants"].values()))["budgets"])
 
 
@@ -148,7 +148,7 @@ def _category_table(result: ResultRecord, budget: str) -> list[str]:
 
 
 def _asked_table(result: ResultRecord, budget: str) -> list[str]:
-    """Return the table of R@10 and mAP@10 by requested attribute, for rows that have them."""
+    """Return a table of R@10 and mAP@10 by requested attribute, for the rows that have them."""
     rows = _rows(result, budget)
     asked = (key for _, runs in rows for key in _shared(runs) if key.startswith("asks of "))
     names = dict.fromkeys(key.split("/")[0] for key in asked)
@@ -241,9 +241,9 @@ def _parsing_line(result: ResultRecord) -> list[str]:
 
 
 def as_csv(result: ResultRecord) -> str:
-    """Return a line for each run and metric: title, budget, seed, metric, value.
+    """Return CSV with one line for each run and metric: title, budget, seed, metric, value.
 
-    Baselines lack budget and seed.
+    Budget and seed are empty for baselines.
     """
     text = io.StringIO()
     spent = _spent(result)
@@ -267,7 +267,7 @@ def as_csv(result: ResultRecord) -> str:
 
 
 def _draw_ranking(result: ResultRecord, path: Path) -> None:
-    """Draw the mAP@10 of every row in all budgets."""
+    """Draw a plot of the mAP@10 of every row at every budget."""
     budgets = result_budgets(result)
     titles = [title for title, _ in reversed(_trained(result, budgets[-1]))]
     untrained = {
@@ -296,7 +296,7 @@ def _draw_ranking(result: ResultRecord, path: Path) -> None:
 
 
 def _draw_confusion(result: ResultRecord, path: Path) -> None:
-    """Draw mAP@10 against confusion."""
+    """Draw a plot of mAP@10 against semantic confusion."""
     budget = result_budgets(result)[-1]
     with plotted(path, (7, 5)) as [axis]:
         for title, runs in reversed(_trained(result, budget)):
@@ -309,7 +309,7 @@ def _draw_confusion(result: ResultRecord, path: Path) -> None:
 
 
 def _trained(result: ResultRecord, budget: str) -> list[tuple[str, list[ResultRecord]]]:
-    """Return contestants and their runs, from the highest to the lowest mAP@10."""
+    """Return (title, runs) of each contestant at a budget, the highest mAP@10 first."""
     rows = [(title, row["budgets"][budget]["runs"]) for title, row in result["contestants"].items()]
     return sorted(rows, key=lambda row: -statistics.mean(_values(row[1], "mAP@10")))
 
@@ -317,7 +317,10 @@ def _trained(result: ResultRecord, budget: str) -> list[tuple[str, list[ResultRe
 def _rows(
     result: ResultRecord, budget: str, keys: Sequence[str] = ()
 ) -> list[tuple[str, list[ResultRecord]]]:
-    """Return contestants with their runs, and rows without training that have one of ``keys``, if given."""
+    """Return (title, runs) of each contestant, then of rows that are not trained.
+
+    With ``keys``, only the untrained rows that have one of these metrics are included.
+    """
     fixed: list[tuple[str, list[ResultRecord]]] = [
         (f"*{name}*", [{"metrics": metrics}])
         for name, metrics in result["fixed"].items()
@@ -327,7 +330,7 @@ def _rows(
 
 
 def _values(runs: Sequence[ResultRecord], key: str) -> list[float]:
-    """Return a metric of those runs that have it."""
+    """Return the values of a metric in the runs that have it."""
     return [run["metrics"][key] for run in runs if key in run["metrics"]]
 
 
@@ -345,5 +348,5 @@ def _has(result: ResultRecord, key: str) -> bool:
 
 
 def _cells(runs: Sequence[ResultRecord], keys: Sequence[str]) -> list[str]:
-    """Return the cells of a row: means of metrics over runs."""
+    """Return the cells of a table's row: the means of metrics over runs."""
     return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]

@@ -1,4 +1,4 @@
-"""Run a whole comparison: search rates, fix steps, train and measure contestants, write tables."""
+"""Run a comparison: choose learning rates, fix steps, train and measure contestants, write tables."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def compare(
     model: Path | str | None = None,
     processes: int | None = None,
 ) -> Result:
-    """Run or resume the comparison ``recipe_file`` on a catalogue.
+    """Run or resume the comparison ``recipe_file``; return the contents of ``OUT/results.json``.
 
-    Return the content of ``OUT/results.json``. ``evaluation`` is the catalogue whose val split is measured.
-    Default: ``train``. ``model`` is what all start from, as in :func:`read_model`. Default: the shipped
-    model. ``processes`` is the number of parallel runs. Default: the number of cores. Raises
-    :class:`DataError` if a recipe is wrong or ``out`` holds another comparison.
+    ``train`` is the catalogue to train on; ``evaluation`` the one whose val split is measured. Default:
+    ``train``. ``model`` is the model that all contestants start from, as in :func:`read_model`. Default: the
+    shipped model. ``processes`` is the number of parallel runs. Default: the number of cores. Raises
+    :class:`DataError` if a recipe is wrong, or if ``out`` holds another comparison.
     """
     return run_comparison(
         read_comparison(recipe_file),
@@ -80,11 +80,14 @@ def run_comparison(
     model: Path | str | None = None,
     processes: int | None = None,
 ) -> Result:
-    """Run as :func:`compare` a parsed ``recipe`` of the folder ``recipes``."""
+    """Run a comparison as :func:`compare`, from a recipe that is already read.
+
+    ``recipes`` is the folder of the comparison's recipe.
+    """
     folder = None if model in (None, SHIPPED_MODEL) else located(model)[1]
     places = recipes, train.resolve(), (evaluation or train).resolve(), folder
     context = ComparisonContext(recipe, *places, out.resolve())
-    # Report every mistake before anything is computed.
+    # Read all recipes now, so that every mistake is reported before anything is computed.
     methods = [(stage.method, stage.options) for own in context.stages.values() for stage in own]
     for row in recipe.baselines:
         parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
@@ -128,9 +131,9 @@ def run_comparison(
 
 
 def leave_with_parent() -> None:
-    """End this worker as soon as the process that started it ends or is killed.
+    """End this worker process as soon as the process that started it has ended.
 
-    Otherwise it would continue next to the workers of the restarted comparison.
+    Otherwise it would go on next to the workers of a restarted comparison.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -144,10 +147,10 @@ def leave_with_parent() -> None:
 
 
 class ComparisonSettings(Strict):
-    """The settings that claim the folder of a comparison.
+    """The settings that the folder of a comparison stores; another comparison cannot use the folder.
 
     ``settings`` and ``contestants`` leave out defaults, so that a new setting of the package does not
-    invalidate old results. ``seconds`` is a setting, because seconds of a CPU and of an accelerator cannot be
+    invalidate old results. ``seconds`` is stored because seconds of a CPU and of an accelerator cannot be
     added.
     """
 
@@ -160,7 +163,9 @@ class ComparisonSettings(Strict):
 
 
 def claim_work(context: ComparisonContext) -> None:
-    """Claim ``work`` for this comparison; raise if it holds another one's results.
+    """Store the settings in ``work``.
+
+    Raises :class:`DataError` if it holds the results of another comparison.
 
     Between runs, contestants, baselines and seeds may be added or removed, but not changed.
     """
@@ -177,7 +182,7 @@ def claim_work(context: ComparisonContext) -> None:
 
 
 def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[str, Any]]:
-    """Return the settings that a contestant's results depend on: its stages, and wrong labels, if any."""
+    """Return the settings on which a contestant's results depend: its stages, and wrong labels, if any."""
     stages = [
         stage.model_dump(mode="json", exclude_defaults=True) for stage in context.stages[contestant.title]
     ]
@@ -186,7 +191,7 @@ def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[st
 
 
 def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:
-    """Return the rows without training: the baselines of the stage-1 backbone, and the oracles."""
+    """Return the rows that are not trained, baselines and oracles: name -> metric -> value."""
     path = context.work / "baselines.json"
     rows = recalled(path) or {}
     own: dict[str, dict[str, float]] = {}
@@ -206,7 +211,10 @@ def _searched(
     counted: dict[str, Result],
     run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
 ) -> dict[str, Result]:
-    """Return the rate of every contestant: the best on dev, of equal ones the nearest to its recipe's."""
+    """Return the chosen learning rate of each contestant: the best on dev.
+
+    If several are equally good, it is the one nearest to the recipe's.
+    """
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
         (title, factor, fixed_steps(counted[title], None, length, 0))
@@ -224,7 +232,7 @@ def _searched(
 
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
-    """Return the steps of every contestant's stages in every budget, which are fixed before training."""
+    """Return budget -> contestant -> steps of its stages; all are fixed before training."""
     refreshes = {title: recipe.refreshes_of(title) for title in counted}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
@@ -241,7 +249,7 @@ def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, di
 def _repeats(
     recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
 ) -> bool:
-    """Return whether a run would repeat an equal-steps run exactly, as the reference's does."""
+    """Return whether a run would repeat exactly a run with equal steps, as that of the reference does."""
     alike = steps[title]["operations"] == steps[title]["steps"]
     return budget == "operations" and "steps" in recipe.budgets and alike
 
@@ -308,7 +316,7 @@ def _collected(
 
 
 def _accelerator() -> str:
-    """Return the accelerator's name as a suffix of the machine's; empty for the CPU."""
+    """Return the name of the accelerator as a suffix for the machine's name; empty on a CPU."""
     if on_cpu():
         return ""
     device = chosen_device()

@@ -1,1 +1,1 @@
-"""Fit a model to a user's catalogue: from its table to an index, in one command."""
+"""Fit a model to a user's catalogue: from its table to an index, with one command."""

@@ -1,4 +1,4 @@
-"""Decide the use of each column of a shop's table: an attribute, a number, or none."""
+"""Decide what each column of a shop's table is used for: an attribute, a number, or nothing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from dqecir.questions.comparatives import Numbers
 from dqecir.training.pretraining_data import MAX_VALUES
 
 FEW = 5
-"""Least number of train pictures of a value that can be learned."""
+"""A value is learned only if at least this many train pictures have it."""
 MANY = 12
-"""Most different numbers of a column that is classified; columns with more are compared."""
+"""A column with more different numbers than this is not classified; texts compare its numbers."""
 _LISTED = 20
-"""Least number of rows and values of a column of names."""
+"""A column with at least this many rows and different values may hold names."""
 _ID = re.compile(r"(?:^|[_\s-])(?:id|sku|ean|gtin|code|number|url)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ColumnUse:
-    """The use of a column; ``values`` are those that are classified (none for other uses)."""
+    """What a column is used for, with a note.
+
+    ``values`` are those that are learned (empty for other uses).
+    """
 
     column: str
     kind: Literal["attribute", "number", "left out"]
@@ -39,10 +42,10 @@ class ColumnUse:
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """The catalogue for training, and the use of every column of the table.
+    """The catalogue for training, and what each column of the table is used for.
 
-    ``catalogue`` has only attributes, with rare values as ``UNKNOWN``; ``numbers`` holds a number for each
-    image.
+    ``catalogue`` has only columns that are learned, with rare values as ``UNKNOWN``; ``numbers``: column -> a
+    number for each image.
     """
 
     catalogue: Catalogue
@@ -51,15 +54,15 @@ class ColumnPlan:
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """Column -> the values that are classified."""
+        """Column -> the values that are learned."""
         return {use.column: use.values for use in self.uses if use.values}
 
 
 def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
-    """Return the use of each column of a catalogue, and the catalogue for training.
+    """Decide what each column of a catalogue is used for, and return that with the catalogue for training.
 
-    ``known``: column -> the values that the model's heads predict. Of a column's values, at most the
-    ``largest`` commonest are kept. Raises ``DataError`` if no column is left to learn.
+    ``known``: column -> the values that the model's heads predict. Of each column, at most the ``largest``
+    commonest values are learned. Raises ``DataError`` if no column can be learned.
     """
     if not catalogue.splits["train"].size:
         raise DataError(
@@ -132,10 +135,10 @@ def _number(cell: str) -> float:
 
 
 def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
-    """Return the vocabularies that name the values of ``columns`` (column -> values), each once.
+    """Return vocabularies that name the values of ``columns`` (column -> values).
 
-    A column has the first vocabulary of ``had`` that knows it, else a shipped one, else its values' own
-    names.
+    For a column it is the first vocabulary in ``had`` that knows it, else a shipped one, else one of the
+    values' own names.
     """
     shared = Counter(value.casefold() for values in columns.values() for value in values)
     known = [*had, *shipped_vocabularies()]
@@ -144,7 +147,7 @@ def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabul
     for column, values in columns.items():
         speaking = next((one for one in known if one.column(column) is not None), None)
         if speaking is None:
-            # A shop's column may have the name of a shipped vocabulary ("shape").
+            # The name of a shop's column may be that of a shipped vocabulary ("shape").
             name = re.sub(r"[^\w-]+", "-", column.casefold())
             while name in taken:
                 name += "-own"
@@ -155,9 +158,9 @@ def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabul
 
 
 def _plain_vocabulary(name: str, column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
-    """Return a column's values by their own names.
+    """Return a vocabulary of a column's values by their own names.
 
-    A value that other columns have too is named with its column.
+    A value that other columns have too is named together with its column.
     """
     with_column = Phrases(
         seen=("the {column} is {value}", "with {value} {column}"),

@@ -1,4 +1,4 @@
-"""The shared data of a fit's steps: its catalogue, tokens, and questions for training and measuring."""
+"""What the steps of a fit share: its catalogue, image tokens, and questions for training and measuring."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dqecir.training.data import attribute_codes
 from dqecir.training.recipe import Recipe
 
 LEAST_QUESTIONS, MOST_QUESTIONS = 500, 2000
-"""Least and largest number of questions for measuring, if the split offers as many."""
+"""Smallest and largest number of questions for measuring, if the split has so many."""
 TOKENS = "tokens"
-"""The folder of image tokens within a fit's folder."""
+"""Sub-folder of a fit's folder with the image tokens."""
 
 
 @dataclass(frozen=True)
 class FitData:
-    """The planned catalogue of a fit, and the fit's folder."""
+    """The catalogue of a fit, its folder, and its settings."""
 
     folder: Path
     out: Path
@@ -37,7 +37,7 @@ class FitData:
     sheet: str | None
 
     def store(self, paths: tuple[Path, ...]) -> TokenStore:
-        """Return the tokens of pictures, which are stored in one folder."""
+        """Return the image tokens of pictures; all are stored in one folder."""
         return TokenStore.build(
             self.out / TOKENS,
             self.start.backbone.image_tokens,
@@ -49,19 +49,19 @@ class FitData:
         )
 
     def part(self, split: str) -> tuple[TokenStore, Tensor]:
-        """Return a split's tokens, and the codes of its attributes."""
+        """Return the image tokens of a split, and the codes of its attributes [N, C]."""
         images = self.plan.catalogue.split(split)
         paths = tuple(self.plan.catalogue.image_paths[image] for image in images)
         given = {c: [cells[i] for i in images] for c, cells in self.plan.catalogue.attributes.items()}
         return self.store(paths), attribute_codes(given, len(images), self.plan.columns)
 
     def numbers(self, split: str) -> dict[str, NDArray[np.float64]]:
-        """Return column -> numbers of a split's images."""
+        """Return column -> the numbers of a split's images."""
         images = self.plan.catalogue.split(split)
         return {column: values[images] for column, values in self.plan.numbers.items()}
 
     def training_questions(self, model: ComposedModel) -> Benchmark:
-        """Draw questions of train, as many as the recipe says."""
+        """Draw as many questions about train as the recipe says."""
         settings = self.recipe.triplets
         wanted = settings.per_reference * len(self.plan.catalogue.split("train"))
         return self._questions(
@@ -69,9 +69,9 @@ class FitData:
         )
 
     def measuring_questions(self, model: ComposedModel, split: str) -> Benchmark:
-        """Return questions about a split: two for each product, and at most ``MOST_QUESTIONS``.
+        """Draw questions about a split: two for each product, and at most :data:`MOST_QUESTIONS`.
 
-        For a few products there are more: ``LEAST_QUESTIONS``, or all that the split offers.
+        If there are few products, there are at least :data:`LEAST_QUESTIONS`, or all that the split has.
         """
         catalogue = self.plan.catalogue
         wanted = 2 * catalogue.count_products(catalogue.split(split))

@@ -1,4 +1,4 @@
-"""Write the report of a fit for shops: columns, figures, example results, and next steps."""
+"""Write the report of a fit for shops: columns, figures, example results, and what to do next."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _ASKS = ("R@10", "mAP@10")
 
 @dataclass(frozen=True)
 class Findings:
-    """The results of a fit."""
+    """What the report of a fit tells."""
 
     measured: MeasuredFit
     uses: Sequence[ColumnUse]
     by_picture: frozenset[str]
     """Columns in which texts are compared with pictures."""
     by_table: frozenset[str]
-    """Columns whose cells texts filter by."""
+    """Columns whose cells are filtered by texts."""
     heads: Mapping[str, HeadScore]
     facts: Mapping[str, str]
     command: str
-    """The next command to run."""
+    """The command that the user should run next."""
 
     @property
     def ways(self) -> dict[str, str]:
-        """The columns of each way of searching, as a line of names."""
+        """Way of searching -> the columns that can be searched in this way, as one line."""
         ways: dict[str, list[str]] = {"by picture": [], "by the table": [], "not at all": []}
         for use in self.uses:
             if use.column in self.by_picture:
@@ -48,7 +48,7 @@ class Findings:
 
     @property
     def verdict(self) -> str:
-        """A sentence about the gain of fitting and the chosen model."""
+        """One sentence: how much the fit gained, and which model is used."""
         return verdict(self.measured.gain)
 
 
@@ -67,7 +67,7 @@ def verdict(gain: PairedGain) -> str:
 
 
 def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[SheetRow]) -> Path:
-    """Write ``out/report.html`` and ``out/report.md``, and return the former."""
+    """Write ``out/report.html`` and ``out/report.md``; return the path of the first."""
     notes = {use.column: _note(use, findings.heads) for use in findings.uses}
     asked = findings.measured.asked
     by_column = {

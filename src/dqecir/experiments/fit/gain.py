@@ -1,4 +1,4 @@
-"""Measure the fitted model and the model before it on unseen pictures, and choose the better."""
+"""Measure the fitted model and the model before on pictures that were not trained on; choose the better."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
 
 FITTED, BEFORE = "the fitted model", "the model before"
-"""Rows of a report's table."""
+"""Names of two rows in the table of a report."""
 
 
 @dataclass(frozen=True)
 class MeasuredFit:
-    """The results of two models on the same questions of val."""
+    """The results of both models on the same questions about val."""
 
     rows: dict[str, dict[str, float]]
-    """Metrics of both models, baselines and oracles."""
+    """Metrics of both models, of baselines and of oracles."""
     asked: Mapping[str, float]
-    """Metrics of the chosen model by requested column."""
+    """Metrics of the chosen model for questions that request each column."""
     gain: PairedGain
-    """The gain of the fitted model over the one before."""
+    """How much better the fitted model is than the model before."""
     chosen: ComposedModel
-    """The better of the two models; the one before if they are equal."""
+    """The better model; the model before if both are equal."""
     results: RetrievalResults
     """The results of the chosen model."""
     store: TokenStore
-    """Tokens of the benchmark's images."""
+    """Image tokens of the benchmark's images."""
 
 
 def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> MeasuredFit:
-    """Measure both models, baselines and oracles, each model once."""
+    """Measure both models, baselines and oracles."""
     benchmark = data.measuring_questions(fitted, "val")
     store = data.store(benchmark.image_paths)
     models = {FITTED: fitted, BEFORE: before}
@@ -77,7 +77,7 @@ def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> Meas
 
 
 def _ranking(model: ComposedModel) -> tuple[str, Any, str]:
-    """Return a key that is equal for models with the same ranking."""
+    """Return a key that two models share if they rank all questions equally."""
     return model.method.name, model.options, model.target_fingerprint
 
 
@@ -87,7 +87,10 @@ def _filtered(
     benchmark: Benchmark,
     numbers: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield scores of texts without comparisons; candidates that do not fulfil these are ranked last."""
+    """Yield scores of texts without their comparisons.
+
+    Images that do not fulfil these get the lowest score.
+    """
 
     reader = ConstraintReader(list(numbers))
 

@@ -47,17 +47,17 @@ from dqecir.training.loop import Evaluator
 from dqecir.training.recipe import Recipe, read_recipe
 
 FILE = "fit.json"
-"""The file of a fit's settings, which claims its folder."""
+"""File with the settings of a fit; a fit with other settings cannot use its folder."""
 MODEL = "model"
-"""The folder of the chosen model within a fit's folder."""
+"""Sub-folder of a fit's folder with the chosen model."""
 VAL_SHARE = 0.1
-"""Share of train for measuring if the table has neither val nor test."""
+"""Share of train that is used for measuring if the table has neither val nor test."""
 COMPARED = 0.25
 """Share of training questions that also compare a number."""
 
 
 class FitSettings(Strict):
-    """The settings that claim a folder: hash of the table, fingerprint of the model, and the training."""
+    """The settings that a fit's folder stores: hash of the table, fingerprint of the model, recipe, seed."""
 
     table: str
     model: str
@@ -66,14 +66,14 @@ class FitSettings(Strict):
 
 
 class StepTimes:
-    """Report each step when it begins, and measure its time."""
+    """Prints each step when it begins, and measures how long it takes."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._seconds = quiet, dict[str, float]()
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time the block as the step ``name``."""
+        """Print ``name``, and measure the time of the ``with`` block."""
         if not self._quiet:
             console.print(f"[bold]{name}[/]")
         begun = time.monotonic()
@@ -81,7 +81,7 @@ class StepTimes:
         self._seconds[name] = time.monotonic() - begun
 
     def sentence(self) -> str:
-        """Return a sentence with the seconds of all steps, and of each."""
+        """Return a sentence with the seconds of all steps together, and of each."""
         steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds.items())
         return f"{sum(self._seconds.values()):.0f} s since it was last started: {steps}"
 
@@ -97,13 +97,13 @@ def fit_catalogue(
 ) -> dict[str, dict[str, float]]:
     """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``model`` and ``index``.
 
-    ``out/model`` is the fitted model, or the one before if that was better on the measured questions.
+    ``out/model`` is the fitted model, or the model before if that was better on the measured questions.
     ``model`` is what the fit starts from, as in :func:`read_model`. Default: the shipped model. ``recipe`` is
-    a training recipe. Default: the package's own. ``sheet`` names a sheet of the catalogue's workbook.
+    a training recipe. Default: the one of the package. ``sheet`` names a sheet of the catalogue's workbook.
     Default: the first.
 
-    Return the rows of the table. A stopped fit is resumed. Raises ``DataError`` with all problems of the
-    catalogue, and if ``out`` holds another fit.
+    Returns the rows of the report's table. An interrupted fit is resumed. Raises ``DataError`` that lists all
+    problems of the catalogue, and if ``out`` holds another fit.
     """
     times = StepTimes(quiet)
     with times.step("checking the catalogue"):
@@ -172,7 +172,7 @@ def _shipped_recipe() -> Recipe:
 def _claim(
     folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int, sheet: str | None
 ) -> None:
-    """Claim ``out`` for this fit; raise if it holds another one."""
+    """Store the settings of this fit in ``out``; raises :class:`DataError` if it holds another fit."""
     if not (out / FILE).exists() and out.exists() and any(out.iterdir()):
         raise DataError(f"{out} holds files that are not a fit: name another --out")
     file = find_table(folder)
@@ -182,9 +182,9 @@ def _claim(
 
 
 def with_val(catalogue: Catalogue, seed: int) -> Catalogue:
-    """Give the catalogue a val split: its own, else test, else a seeded share of train.
+    """Return the catalogue with a val split: its own, else test, else a seeded share of train.
 
-    Sets and products stay whole.
+    Images of one set, and of one product, stay together.
     """
     splits = dict(catalogue.splits)
     if splits["val"].size:
@@ -208,7 +208,10 @@ def _indexed(catalogue: Catalogue, pictures: int) -> str:
 
 
 def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """Return the heads of the catalogue's columns, trained now or by a stopped fit."""
+    """Return attribute heads for the catalogue's columns and their scores.
+
+    An earlier run may have trained them.
+    """
     width = data.start.backbone.sizes.token_width
     config = HeadsConfig(token_width=width, columns=data.plan.columns)
     kept = data.out / "heads"
@@ -235,9 +238,9 @@ def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
 def without_unshown(
     data: FitData, heads: AttributeHeads, scores: dict[str, HeadScore]
 ) -> tuple[FitData, AttributeHeads]:
-    """Return the data and the heads without columns whose head is no better than the commonest value.
+    """Leave out the columns whose head is no better than always predicting the commonest value.
 
-    If no other column is left, all stay. Searches use the table's cells for them.
+    If no column would be left, all stay. Searches use the table's cells for columns that are left out.
     """
     shown = {column: values for column, values in heads.config.columns.items() if scores[column].is_shown}
     if not shown:
@@ -262,7 +265,7 @@ def _unshown(score: HeadScore) -> str:
 
 
 def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
-    """Train, unless the run is finished, and return its best model."""
+    """Train the model, unless that is finished, and return the best one."""
     run = data.out / "run"
     if (run / "done.json").exists():
         return read_model(run / "best")
@@ -293,7 +296,7 @@ def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
 
 
 def _index(data: FitData, model: ComposedModel) -> Index:
-    """Return the index of all pictures of the folder; build it unless there is one of this model."""
+    """Return the index of all pictures in the folder; it is built unless there is one of this model."""
     retriever, place = ComposedRetriever(model), data.out / "index"
     if place.exists():
         try:
@@ -311,7 +314,7 @@ def _index(data: FitData, model: ComposedModel) -> Index:
 
 
 def _search_command(out: Path, asked: Benchmark) -> str:
-    """Return a search of the new index that can be copied into a shell."""
+    """Return a command that searches the new index, to copy into a shell."""
     question = asked.triplets[0]
     return shlex.join(
         ["dqecir", "search", "--index", str(out / "index"), "--model", str(out / MODEL)]

@@ -1,1 +1,1 @@
-"""Reproduce published results on published data: check, train, measure, compare, report."""
+"""Reproduce published results on published data: check, train, measure, compare and report."""

@@ -1,4 +1,4 @@
-"""List benchmarks: needed files, present files, published numbers, and checks."""
+"""List the benchmarks: which files each needs, which exist, published numbers, and how it was checked."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Entry:
 
     name: str
     needed: tuple[str, ...]
-    """Files and folders of the published data set, as names or patterns."""
+    """Names or patterns of the files and folders that the published data set must have."""
     verified: str
-    """Checks without its pictures, and their tests."""
+    """What was checked without its pictures, and by which tests."""
 
 
 ENTRIES = (
@@ -83,11 +83,11 @@ ENTRIES = (
         "tests/e2e/test_benchmarks.py)",
     ),
 )
-"""Every benchmark of the package."""
+"""All benchmarks of the package."""
 
 
 def listing(data: Path | None) -> Iterator[str]:
-    """Yield the lines of the list; with ``data``, include the present files in ``data/NAME``.
+    """Yield the lines of the list; with ``data``, also which files exist in ``data/NAME``.
 
     Raises :class:`DataError` if ``data`` is no folder.
     """
@@ -125,7 +125,7 @@ def _present(entry: Entry, data: Path | None) -> str:
 
 
 def _published(row: PublishedRow) -> str:
-    """Return a short published row: its means, its source, and whether the figures were verified."""
+    """Return a published row in short: its means, its source, and whether the figures were verified."""
     means = {name: value for name, value in row.metrics.items() if " " not in name}
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (means or row.metrics).items())
     verified = "not verified" if row.checked == "unchecked" else f"checked by {row.checked}"

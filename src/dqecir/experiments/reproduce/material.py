@@ -24,32 +24,32 @@ from dqecir.model.public_weights import model_of
 from dqecir.training.recipe import Recipe
 
 MEASURED = "val"
-"""The split for measuring, on which published codes also choose their epoch."""
+"""The split that is measured; published codes also choose their epoch on it."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """The data for measuring, training and submissions."""
+    """The data of a reproduction: for measuring, for training and for submissions."""
 
     measured: Benchmark
     training: Benchmark | None
-    """None if nothing is trained."""
+    """The training split; None if nothing is trained."""
     questions: Questions | None
-    """The test split; None if there is none or if images are missing."""
+    """The test split; None if there is none, or if images are missing."""
     inventories: tuple[Inventory, ...]
     notes: tuple[str, ...]
 
     @property
     def lacking(self) -> int:
-        """Number of candidates that the measured gallery lacks."""
+        """Number of images that are missing from the measured gallery."""
         return sum(len(one.missing) for one in self.inventories if one.split == MEASURED)
 
 
 def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -> Material:
-    """Read every split that the reproduction needs; without a recipe, no training split.
+    """Read every split that the reproduction needs; the training split only with a ``recipe``.
 
-    Raises :class:`DataError` for annotations that cannot be used, and for missing images, which a file lists,
-    unless they should be skipped.
+    Raises :class:`DataError` if annotations cannot be used, or if images are missing (a file then lists
+    them), unless the request says to skip them.
     """
     where, notes = request.images, []
     measured, inventory = checked_benchmark(
@@ -82,10 +82,10 @@ def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -
 
 
 def start_of(weights: str, kind: type[Method]) -> ComposedModel:
-    """Return the untrained model of ``weights`` on this process's device, for a method of ``kind``.
+    """Return the untrained model of ``weights`` on this process's device, for a method of the class ``kind``.
 
-    Public weights resize pictures to a square; if the method's publication pads and crops, the model does
-    too. Raises as :func:`model_of`.
+    Public weights resize pictures to a square; if the publication of the method pads and crops instead, so
+    does the model. Raises as :func:`model_of`.
     """
     model = model_of(weights)
     if model.preprocessing.squash and not kind.published_squash:
@@ -94,12 +94,12 @@ def start_of(weights: str, kind: type[Method]) -> ComposedModel:
 
 
 def kind_in(folder: Path) -> type[Method]:
-    """Return the method of a model folder; raises :class:`DataError` if it is unknown."""
+    """Return the class of the method in a model folder; raises :class:`DataError` if it is unknown."""
     return method_named(str(read_json(folder / "config.json", "a model's settings").get("method")))
 
 
 def in_words(preprocessing: Preprocessing) -> str:
-    """Describe how pictures become squares."""
+    """Return a phrase that says how pictures become squares."""
     if preprocessing.squash:
         return f"squashed to {preprocessing.size} pixels"
     return f"padded to {preprocessing.pad_ratio:g}, resized, cropped to {preprocessing.size} pixels"

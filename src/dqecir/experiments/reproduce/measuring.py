@@ -1,4 +1,4 @@
-"""The measured rows of a report, with their models and conditions."""
+"""The measured rows of a report, each with its model and the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GALLERIES: Mapping[tuple[str, str], str] = {
     ("cirr", "original"): "whole split",
     ("circo", "original"): "COCO 2017 unlabeled",
 }
-"""A protocol's data set and gallery, as published rows name them."""
+"""(data set, gallery) of a protocol -> the gallery's name in published rows."""
 
 CAPTIONS: Mapping[QueryText, str] = {
     "clean_and": "c1 and c2, cleaned",
@@ -37,7 +37,7 @@ CAPTIONS: Mapping[QueryText, str] = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of a measurement, which the report states with every number."""
+    """The conditions of a measurement; the report names them with every number."""
 
     protocol: str
     split: str
@@ -47,7 +47,7 @@ class Conditions:
 
     @property
     def text(self) -> str:
-        """The conditions in one line."""
+        """The conditions as one line."""
         return f"{self.split}, gallery {self.gallery}, reference {self.reference}, captions {self.captions}"
 
 
@@ -65,11 +65,11 @@ def conditions_of(protocol: Protocol, split: str, method: Method) -> Conditions:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """The numbers of one model, in percent."""
+    """The metrics of one model, in percent."""
 
     name: str
     chosen: str
-    """How the epoch was chosen, and on which split."""
+    """How its epoch was chosen, and on which split."""
     conditions: Conditions
     metrics: Mapping[str, float]
 
@@ -77,11 +77,11 @@ class MeasuredRow:
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
-    """Return the stored image tokens of a split, after encoding the missing ones on the model's device.
+    """Return the image tokens of a split, after encoding those that are not stored yet.
 
-    Under ``request.tokens`` (default: ``request.out/tokens``) there is a folder for each tower and number of
-    ``views``, which are augmented copies of a picture. All splits share it, and so do other reproductions
-    with the same ``request.tokens``.
+    They are in ``request.tokens`` (default: ``request.out/tokens``), in a folder for each tower and number of
+    ``views`` (augmented copies of a picture). All splits share this folder, as do other reproductions with
+    the same ``request.tokens``.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     return store_of(model, images, folder, views)

@@ -30,7 +30,8 @@ PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio
 def reproduce_preferences(request: Request) -> Report | None:
     """Measure both preference ratios of a run's models and of the untrained weights, in percent.
 
-    Only the main process gets a report. Raises :class:`DataError` for a file or images that cannot be used.
+    Only the main process returns a report, others None. Raises :class:`DataError` if the file or its images
+    cannot be used.
     """
     if not processes().is_main_process:
         return None
@@ -82,7 +83,7 @@ def reproduce_preferences(request: Request) -> Report | None:
 def _row(
     title: str, chosen: str, model: ComposedModel, preferences: Preferences, request: Request
 ) -> MeasuredRow:
-    # Texts that the method words itself it words here too; others are used as published.
+    # A method that words its own queries does so here too; otherwise texts are used as published.
     conditions = Conditions(
         "hp-fashioniq",
         "all",
@@ -98,7 +99,7 @@ def _plain(method: Method) -> bool:
 
 
 def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> Mapping[str, float]:
-    """Return the two ratios and the chance of the one-sided one, in percent."""
+    """Return the two preference ratios, and the chance level of the one-sided one, in percent."""
     scores = set_scores(preferences, _scores(model, preferences, request))
     preferred = np.array([judgement.preferred for judgement in preferences.judgements])
     return {
@@ -109,7 +110,7 @@ def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> 
 
 
 def _scores(model: ComposedModel, preferences: Preferences, request: Request) -> NDArray[np.float32]:
-    """Return [J, N] of every judgement's query against every image."""
+    """Return scores [J, N] of the query of each judgement against every image."""
     store = tokens_of(model, preferences, request)
     method, judgements = model.method, preferences.judgements
     texts = [one.text if _plain(method) else method.text((one.text,)) for one in judgements]

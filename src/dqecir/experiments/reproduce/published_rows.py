@@ -1,4 +1,4 @@
-"""Compare measured numbers with published ones, if their conditions agree."""
+"""Compare measured numbers with published ones, if they were measured under the same conditions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dqecir.experiments.reproduce.request import ASSETS
 from dqecir.settings import Strict
 
 TOLERANCE = 1.0
-"""Largest difference of a mean in points that counts as reproduced. The standard error of a recall over 2,000
-questions of FashionIQ is 1.1 points, of a mean of three categories 0.6, and runs differ by about half a
-point."""
+"""A mean counts as reproduced if it differs by at most this many points. The standard error of a recall over
+2,000 questions of FashionIQ is 1.1 points, that of a mean of three categories 0.6, and runs differ by about
+half a point."""
 CONTRADICTION = 0.05
-"""Largest difference, in points, of a printed mean from its categories' mean; above it is a misprint."""
+"""A printed mean that differs by more points from the mean of its categories is a misprint."""
 
 NAMES: Mapping[str, str] = {
     "tirg": "TIRG",
@@ -35,11 +35,11 @@ NAMES: Mapping[str, str] = {
     "searle": "SEARLE",
     "lincir": "LinCIR",
 }
-"""Method of the package -> name in publications."""
+"""Method of the package -> its name in publications."""
 
 
 class PublishedRow(Strict):
-    """One row of ``published_results.yaml``."""
+    """One row in ``published_results.yaml``."""
 
     method: str
     variant: str
@@ -59,13 +59,13 @@ class PublishedRow(Strict):
 
     @property
     def own(self) -> bool:
-        """Whether the method's authors report it."""
+        """Whether the authors of the method report it."""
         return not self.variant.startswith("reported by")
 
     def expected(self) -> dict[str, float]:
-        """Return metrics under our names.
+        """Return the metrics under our names.
 
-        A mean that contradicts its categories is replaced by their mean.
+        A mean that contradicts its categories (:data:`CONTRADICTION`) is replaced by their mean.
         """
         values = {name.replace(" ", "/"): value for name, value in self.metrics.items()}
         for name, value in values.items():
@@ -76,7 +76,7 @@ class PublishedRow(Strict):
 
 
 def published_rows() -> list[PublishedRow]:
-    """Read the published rows that the package contains; raises :class:`DataError` where they are damaged."""
+    """Read the published rows of the package; raises :class:`DataError` if the file is damaged."""
     file = ASSETS / "published_results.yaml"
     try:
         rows = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -87,17 +87,17 @@ def published_rows() -> list[PublishedRow]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published row beside a measured one."""
+    """A published row and the measured row that it is compared with."""
 
     published: PublishedRow
     obstacles: tuple[str, ...]
-    """Why the numbers cannot be compared; empty if they can."""
+    """Reasons why the numbers cannot be compared; empty if they can."""
     differences: Mapping[str, tuple[float, float]]
-    """Metric -> published, measured; empty if there are obstacles."""
+    """Metric -> (published, measured) values; empty if there are obstacles."""
 
     @property
     def verdict(self) -> str:
-        """One sentence: within the tolerance or not, or the obstacles."""
+        """One sentence: whether the numbers are within the tolerance, or why they cannot be compared."""
         if self.obstacles:
             return "not comparable: " + "; ".join(self.obstacles)
         means = {key: pair for key, pair in self.differences.items() if "/" not in key}
@@ -128,10 +128,10 @@ def compare(
     trained_on: str | None,
     missing: int,
 ) -> list[Comparison]:
-    """Compare every published row of ``method`` on ``data`` with the measured ``row``.
+    """Compare the measured ``row`` with every published row of ``method`` on the data set ``data``.
 
     ``trained_on`` is the data set that the model was trained on, None if unknown; ``missing`` is the number
-    of candidates that the measured gallery lacks.
+    of images that are missing from the measured gallery.
     """
     found = []
     for published in rows:

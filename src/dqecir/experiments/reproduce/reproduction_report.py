@@ -16,20 +16,20 @@ from dqecir.io.markdown import table
 
 @dataclass(frozen=True)
 class Report:
-    """The results of a reproduction."""
+    """The results of a reproduction, and what they were measured with."""
 
     title: str
     facts: Mapping[str, Any]
-    """Its inputs: weights, recipe, run, fingerprints."""
+    """What was measured: weights, recipe, run, fingerprints."""
     inventories: Sequence[Inventory]
     rows: Sequence[MeasuredRow]
     shown: Sequence[str]
-    """The metrics in the tables; the JSON has all metrics."""
+    """Names of the metrics in the tables; the JSON has all metrics."""
     notes: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
     submissions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
-    """Caption -> file name in the report's folder."""
+    """Caption -> file name in the folder of the report."""
 
     def write(self, out: Path) -> None:
         """Write ``report.json`` and ``report.md`` into ``out``."""
@@ -55,7 +55,7 @@ class Report:
         }
 
     def lines(self) -> list[str]:
-        """Return the lines for a terminal: every row with the conditions of its measurement."""
+        """Return lines for a terminal: every row with the conditions of its measurement."""
         found = [self.title]
         for row in self.rows:
             values = "  ".join(

@@ -1,4 +1,4 @@
-"""The request for a reproduction (data set, weights, folders), and the record of its inputs."""
+"""What the user asks for in a reproduction (data set, weights, folders), and the settings that are stored."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe, read_recipe
 
 ASSETS = resources.files("dqecir") / "assets"
-"""Files of the package: recipes, published numbers."""
+"""Folder of the package's files, such as recipes and published numbers."""
 SETTINGS = "settings.json"
-"""The file of a reproduction's settings; a reproduction with other settings cannot use its folder."""
+"""File with the settings of a reproduction; a reproduction with other settings cannot use its folder."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set with its recipe and splits."""
+    """A published data set, with its recipe and splits."""
 
     name: str
     recipe: str | None
-    """The package's recipe for training on it; None if there is no training split."""
+    """Name of the package's training recipe; None if the data set has no training split."""
     test: str | None = None
-    """The split without published answers, for which submissions are written."""
+    """Split without published answers, for which submissions are written; None if there is none."""
     without_training: str = ""
-    """The data set whose run it uses, if it has no training split."""
+    """If it has no training split: the data set whose run is measured."""
 
 
 DATA_SETS: Mapping[str, DataSet] = {
@@ -44,16 +44,16 @@ DATA_SETS: Mapping[str, DataSet] = {
         DataSet("hp-fashioniq", None, None, "fashioniq"),
     )
 }
-"""All data sets, by their names on the command line."""
+"""Name on the command line -> data set."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The request for a reproduction.
+    """What the user asks for in a reproduction.
 
     ``folder`` is the published data set, ``images`` the folder of its pictures (default: ``folder``),
-    ``tokens`` the folder of image tokens (default: ``out/tokens``). With ``run``, a run of this or another
-    data set is measured and nothing is trained.
+    ``tokens`` the folder of image tokens (default: ``out/tokens``). If ``run`` is given, that run of this or
+    another data set is measured, and nothing is trained.
     """
 
     data: str
@@ -69,7 +69,10 @@ class Request:
 
     @property
     def data_set(self) -> DataSet:
-        """The data set; raises :class:`DataError` that names the nearest one, or what the request lacks."""
+        """The data set.
+
+        Raises :class:`DataError` for an unknown one, or if the request lacks something for it.
+        """
         if self.data not in DATA_SETS:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
         found = DATA_SETS[self.data]
@@ -83,9 +86,9 @@ class Request:
         return found
 
     def chosen_protocol(self) -> Protocol:
-        """Return the protocol. Default: the data set's plain one.
+        """Return the protocol. Default: the plain one of the data set.
 
-        Raises :class:`DataError` for an unknown protocol, and for one of another data set.
+        Raises :class:`DataError` if it is unknown, or for another data set.
         """
         protocol = protocol_named(self.protocol or self.data)
         if protocol.data != self.data:
@@ -96,7 +99,10 @@ class Request:
         return protocol
 
     def chosen_recipe(self) -> Recipe:
-        """Return the recipe for training (default: the data set's own); raises :class:`DataError`."""
+        """Return the training recipe (default: that of the data set).
+
+        Raises :class:`DataError` if it is wrong.
+        """
         name = self.data_set.recipe
         assert name is not None
         if self.recipe is None:
@@ -110,12 +116,12 @@ class Request:
 
     @property
     def trained_here(self) -> Path:
-        """The run folder of a training of this reproduction."""
+        """Folder of the run that this reproduction trains."""
         return self.out / "run"
 
 
 class Settings(Strict):
-    """Everything but the number of processes that decides the numbers."""
+    """Everything that decides the numbers, except for the number of processes."""
 
     data: str
     protocol: str
@@ -129,7 +135,7 @@ class Settings(Strict):
 
     @property
     def in_short(self) -> str:
-        """A short description of the recipe."""
+        """The recipe in a few words."""
         if self.recipe is None:
             return "none: a run was measured"
         training = self.recipe.training
@@ -140,16 +146,19 @@ class Settings(Strict):
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Read what :meth:`keep` wrote; raises :class:`DataError` for another file."""
+        """Read settings that :meth:`keep` wrote; raises :class:`DataError` for any other file."""
         return parse_settings(read_json(path, "settings of a reproduction"), cls, str(path))
 
     def keep(self, out: Path) -> None:
-        """Write the settings into ``out``; raises :class:`DataError` where it holds others."""
+        """Store the settings in ``out``.
+
+        Raises :class:`DataError` if it holds those of another reproduction.
+        """
         claim(out, SETTINGS, self, "reproduction", writes=processes().is_main_process)
 
     @classmethod
     def beside(cls, run: Path) -> Settings | None:
-        """Read the settings of the reproduction that ``run`` belongs to; None for another kind of run."""
+        """Read the settings of the reproduction that ``run`` belongs to; None if it belongs to none."""
         for folder in (run, run.parent):
             if (folder / SETTINGS).is_file():
                 return cls.read(folder / SETTINGS)
@@ -157,7 +166,7 @@ class Settings(Strict):
 
 
 def models_of(run: Path) -> dict[str, Path]:
-    """Return the model folders ``best`` and ``last`` of a run folder, or of a reproduction's folder.
+    """Return the model folders in a run's or a reproduction's folder: ``best`` and ``last`` -> path.
 
     Raises :class:`DataError` if there is neither.
     """
@@ -174,5 +183,5 @@ def models_of(run: Path) -> dict[str, Path]:
 
 
 def first_of(run: Path) -> Path:
-    """Return the main model folder of a run: the best epoch, if there is one, else the last."""
+    """Return the main model folder of a run: the best epoch if there is one, else the last."""
     return next(iter(models_of(run).values()))

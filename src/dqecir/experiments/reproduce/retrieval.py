@@ -1,4 +1,4 @@
-"""FashionIQ, CIRR and CIRCO: check, train, measure under a protocol, compare, and write submissions."""
+"""Reproduce FashionIQ, CIRR and CIRCO: check, train, measure under a protocol, compare, write submissions."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from dqecir.training.data import epoch_order
 from dqecir.training.processes import processes
 
 QUESTIONS, CANDIDATES, SEED = 8, 6, 0
-"""Settings of the sheet of example results."""
+"""Number of questions, number of results and seed of the sheet of example results."""
 
 NOT_RECORDED = "not known: the run is no reproduction's"
 
 
 def reproduce(request: Request) -> Report | None:
-    """Run a data set's experiment and write its report into ``request.out``.
+    """Run the experiment of a data set, and write its report to ``request.out``.
 
-    Only the main process gets a report. Raises :class:`DataError` for data, settings and runs that cannot be
-    used, before anything is computed.
+    Only the main process returns a report, others None. Raises :class:`DataError` if data, settings or runs
+    cannot be used, before anything is computed.
     """
     judged = request.data_set.name == "hp-fashioniq"
     return reproduce_preferences(request) if judged else _reproduce_retrieval(request)
@@ -80,7 +80,7 @@ def _reproduce_retrieval(request: Request) -> Report | None:
 
 @dataclass(frozen=True)
 class _Measurement:
-    """The steps after training, from files on disk."""
+    """The steps after training; everything they need is read from files."""
 
     request: Request
     protocol: Protocol
@@ -88,7 +88,7 @@ class _Measurement:
     course: TrainingCourse | None
 
     def report(self, published: Sequence[PublishedRow]) -> Report:
-        """Measure untrained weights and the run, compare, write submissions and draw figures."""
+        """Measure the untrained weights and the run, compare, write submissions and draw figures."""
         request, protocol = self.request, self.protocol
         run = request.run or request.trained_here
         made_of = Settings.beside(run)
@@ -148,7 +148,7 @@ class _Measurement:
         return MeasuredRow(name, chosen, conditions, self.protocol.summarise(results))
 
     def chosen(self, name: str, made_of: Settings | None) -> str:
-        """Return how an epoch was chosen, and on which split."""
+        """Return a sentence about how the epoch of the model ``name`` was chosen, and on which split."""
         if made_of is None:
             return f"{name} of a run without further details"
         epoch, course = "", self.course
@@ -162,7 +162,7 @@ class _Measurement:
     def submitted(self, model: ComposedModel) -> Mapping[str, Mapping[str, int]]:
         """Rank the test split, write its submission files, and check them.
 
-        Return name of a file -> number of its entries by kind; nothing without a test split.
+        Returns name of a file -> kind of entry -> number of entries; empty without a test split.
         """
         questions = self.material.questions
         if questions is None:
@@ -172,7 +172,7 @@ class _Measurement:
         return validate(submit_stored(model, store, questions, self.protocol, out), questions)
 
     def drawn(self, model: ComposedModel, results: RetrievalResults) -> dict[str, str]:
-        """Draw results of questions chosen by seed, and the training's course: caption -> file."""
+        """Draw results of random questions, and the course of the training; return caption -> file name."""
         store = tokens_of(model, results.benchmark, self.request)
         worded = wording_of(model.method, self.protocol)
         answers = [
@@ -189,6 +189,6 @@ class _Measurement:
 
 
 def _shown(protocol: Protocol, row: MeasuredRow) -> list[str]:
-    """Return the metrics of the table: the headline, those of the protocol, and the headline by category."""
+    """Return the metrics for the table: the headline, those of the protocol, and the headline by category."""
     parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
     return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))

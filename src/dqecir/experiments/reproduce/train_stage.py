@@ -1,4 +1,4 @@
-"""Train on a published split, with the protocol's texts, and the best epoch by its headline."""
+"""Train on a published split with the protocol's texts; its headline metric chooses the best epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def train(
 ) -> None:
     """Train on the first of ``splits``, and choose the best epoch on the second.
 
-    A killed run is resumed; a finished run is not changed. One of several processes encodes images.
+    An interrupted run is resumed; a finished run is not changed. If there are several processes, one encodes
+    the images.
     """
     run = request.trained_here
     if (run / "done.json").exists():
@@ -49,14 +50,14 @@ def train(
 
 @dataclass(frozen=True)
 class TrainingCourse:
-    """The course of a training from its log: (epoch, value) in order."""
+    """The course of a training, from its log: pairs (epoch, value) of the loss and of the headline."""
 
     loss: tuple[tuple[float, float], ...]
     headline: tuple[tuple[float, float], ...]
 
     @property
     def best_epoch(self) -> float:
-        """The epoch of the best evaluation, the first of equal ones."""
+        """Epoch of the best evaluation; of several equally good ones, the first."""
         return max(self.headline, key=lambda point: point[1])[0]
 
     @property
@@ -66,9 +67,11 @@ class TrainingCourse:
 
 
 def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
-    """Read ``run/log.jsonl``; a step that was repeated after a kill counts once.
+    """Read the course of a training from ``run/log.jsonl``.
 
-    Raises :class:`DataError` if the log is missing or not one of a training.
+    A step that was repeated after a kill counts once.
+
+    Raises :class:`DataError` if the log is missing, or not that of a training.
     """
     path = run / "log.jsonl"
     try:
@@ -85,7 +88,10 @@ def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
 
 
 def draw_course(course: TrainingCourse, headline: str, path: Path) -> Path:
-    """Write the loss of the steps and the headline of the evaluations over epochs, as PNG."""
+    """Draw the loss of the steps, and the headline of the evaluations, over epochs, as PNG.
+
+    Return ``path``.
+    """
     with plotted(path, (10, 4), panels=2) as axes:
         for axis, points, name, mark in (
             (axes[0], course.loss, "loss of a step", ""),
