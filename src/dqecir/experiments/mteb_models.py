@@ -81,7 +81,10 @@ class MtebEncoder(_MtebModel):
     def encode(
         self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: PromptType | None = None, **_: Any
     ) -> Tensor:
-        """Encode batches of ``image`` and ``text``: queries [N, D], or documents for that prompt type."""
+        """Encode batches of ``image`` and ``text`` to vectors [N, D].
+
+        They are documents if ``prompt_type`` says so, else queries.
+        """
         encoded = (
             self.encoder.encode_document if prompt_type == PromptType.document else self.encoder.encode_query
         )
