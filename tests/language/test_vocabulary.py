@@ -118,7 +118,7 @@ def test_orders_compare():
         ("name: m\nname: n\ncolumns: {}\n", "the key 'name' comes twice"),
         ("columns: {}\n", "name: Field required"),
         ("name: [m\n", "not valid YAML"),
-        ("- a\n", "must be a map"),
+        ("- a\n", "write a map"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
