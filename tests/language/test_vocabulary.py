@@ -111,7 +111,7 @@ def test_orders_compare():
         ("name: m\ncolumns: {m: {statements: ['is {value']}}\n", "a brace outside of a slot"),
         ("name: m\ncolumns: {m: {statements: [is nice]}}\n", "names no value"),
         ("name: m\ncolumns: {m: {statements: ['{value} {owner}']}}\n", "the column no owner: add one"),
-        ("name: m\ncolumns: {m: {values: [a], order: {values: [a], up: ['more {owner}']}}}\n", "the column no owner"),
+        ("name: m\ncolumns: {m: {values: [a], order: {values: [a], up: ['more {owner}']}}}\n", "no owner"),
         ("name: m\ncolumns: {m: {owner: {column: n}}}\n", "unknown: Field required"),
         ("name: m\ncolumns: {m: {values: [a], groups: {g: [a], h: [a]}}}\n", "names the value 'a' twice"),
         ("name: m\ncolumns: {m: {values: {a: {wrds: [b]}}}}\n", "did you mean 'words'"),
