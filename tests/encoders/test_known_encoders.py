@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 import transformers
+from benchmarks.speed.encoders import RANDOM
+from benchmarks.write_encoder_speed import BEGIN, with_speed
 from benchmarks.write_encoders import PAGE, written
 
 from dqecir.encoders.blip2 import BLIP2_VIT_G, Blip2
@@ -154,6 +156,28 @@ def test_kinds_provide_what_their_classes_do():
 def test_the_document_has_the_table():
     page = PAGE.read_text(encoding="utf-8")
     assert written(page, known_encoders()) == page, "run python benchmarks/write_encoders.py"
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_speed_of_an_encoder_is_measured_at_its_published_size(name):
+    with torch.device("meta"):
+        encoder, preprocessing = RANDOM[name]()
+    size = sum(weight.numel() for weight in encoder.parameters())
+    # Towers have a temperature besides; SigLIP's bias is no parameter here.
+    assert abs(size - KNOWN[name].parameters) <= 1
+    assert preprocessing.size == encoder.sizes.image
+
+
+def test_measured_speeds_are_put_into_the_document():
+    page = PAGE.read_text(encoding="utf-8")
+    machine = {"cpu": "x86_64", "cores": 2, "threads": 2, "torch": "2.13", "load": 1.0}
+    rate, delay = ({"median": 12.345 * by, "least": 1.0, "most": 2000.0} for by in (1, 10))
+    speeds = {"dqecir-small": {"pictures_per_second": rate, "milliseconds": delay}}
+    found = {"machine": machine, "pictures": 9, "queries": 3, "rounds": 2, "encoders": speeds}
+    new = with_speed(page, found)
+    assert "| `dqecir-small` | 12.3 (1 to 2,000) | 123 (1 to 2,000) |" in new
+    assert "2 cores, 2 threads" in new and new.count(BEGIN) == 1
+    assert written(new, known_encoders()) == new
 
 
 def test_the_list_is_printed(dqecir):

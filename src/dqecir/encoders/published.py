@@ -14,7 +14,7 @@ from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import dual_tensors, read_dual
-from dqecir.encoders.efficientnet import HEAD_WIDTH
+from dqecir.encoders.efficientnet import HEAD_WIDTH, Variant
 from dqecir.encoders.efficientnet_weights import load_efficientnet, variant_of
 from dqecir.encoders.embedder import PREPARATION, Embedder
 from dqecir.encoders.embedder_folder import MODULES
@@ -49,6 +49,11 @@ _LARGEST_EFFICIENTNET = 1 << 26
 
 _OWN_PIECES = 1000
 """Number of tokens in the tokenizer of an encoder that reads no texts."""
+
+
+EFFICIENTNET_PREPARATION = Preprocessing(
+    size=224, shorter_side=256, pad_ratio=None, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+)
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,20 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
         raise CheckpointError("a vision model is itself an image tower: name a tower only for a LAVIS file")
     variant = variant_of(read_published(place))
     assert variant is not None  # The form is recognised by this.
-    config = TowerConfig(
-        kind="efficientnet", variant=variant, image_size=224, hidden_size=HEAD_WIDTH, colour_width=0
-    )
-    encoder = Tower(config)
+    encoder = efficientnet(variant)
     assert isinstance(encoder.tower, EfficientNetTower)
     report = load_efficientnet(encoder.tower.network, str(place))
     encoder.origin = origin_of(name, place.parent)
-    mean, std = 127 / 255, 128 / 255
-    prepared = Preprocessing(size=224, shorter_side=256, pad_ratio=None, mean=(mean,) * 3, std=(std,) * 3)
-    return PublishedEncoder(encoder, prepared, report, name, pieces=_own_word_pieces())
+    return PublishedEncoder(encoder, EFFICIENTNET_PREPARATION, report, name, pieces=own_word_pieces())
+
+
+def efficientnet(variant: Variant) -> Tower:
+    """Return an EfficientNet-Lite (``lite0`` to ``lite2``) with random weights."""
+    return Tower(
+        TowerConfig(
+            kind="efficientnet", variant=variant, image_size=224, hidden_size=HEAD_WIDTH, colour_width=0
+        )
+    )
 
 
 def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
@@ -168,7 +177,7 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
     encoder = Tower(published.config)
     report = load_strictly(encoder.tower, published.state)
     encoder.origin = origin_of(name, place)
-    return PublishedEncoder(encoder, published.preprocessing, report, name, pieces=_own_word_pieces())
+    return PublishedEncoder(encoder, published.preprocessing, report, name, pieces=own_word_pieces())
 
 
 def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
@@ -183,10 +192,10 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
     encoder = Embedder.published(place)
     encoder.origin = origin_of(name, place)
     report = LoadReport((), (), (), (), ())  # sentence-transformers checks its own weights.
-    return PublishedEncoder(encoder, PREPARATION, report, name, pieces=_own_word_pieces(), text_length=_LONG)
+    return PublishedEncoder(encoder, PREPARATION, report, name, pieces=own_word_pieces(), text_length=_LONG)
 
 
-def _own_word_pieces() -> WordPieces:
+def own_word_pieces() -> WordPieces:
     """Return a tokenizer trained on the rules' words, for an encoder that reads no texts."""
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
     return train_word_pieces(words, _OWN_PIECES)
