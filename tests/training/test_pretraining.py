@@ -141,7 +141,18 @@ def test_a_q_former_is_trained_over_a_frozen_tower_of_transformers(garments, sho
     said["backbone"]["tower"] = {"kind": "transformers", "image_size": 32}
     said["classification"] |= {"frozen_tower": True, "small_steps": 0}
     settings = recipe(**said, tower_weights=str(tmp_path / "dino"))
-    model = Pretrainer(settings, [garments, shop], "train_all", tmp_path / "work", quiet=True).run()
+    encoded: list[bool] = []
+    pretrainer = Pretrainer(settings, [garments, shop], "train_all", tmp_path / "work", quiet=True)
+    pretrainer.backbone.tower.register_forward_hook(lambda *_: encoded.append(True))
+    before = {name: weight.clone() for name, weight in pretrainer.heads.state_dict().items()}
+    pretrainer.classify()
+    assert any(
+        not torch.equal(weight, before[name]) for name, weight in pretrainer.heads.state_dict().items()
+    )
+    once = len(encoded)
+    pretrainer.contrast()
+    assert once == len(encoded) > 0, "the contrast encodes pictures again"
+    model = pretrainer.run()
     pixels = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         right = tower.eval()(pixel_values=pixels).last_hidden_state
@@ -153,7 +164,7 @@ def test_a_q_former_is_trained_over_a_frozen_tower_of_transformers(garments, sho
     again.with_method("dqe_values", {"attributes": ["colour"], "columns": ["color"]})
 
 
-@pytest.mark.parametrize("stage", [{}, {"frozen_tower": True}])
+@pytest.mark.parametrize("stage", [{}, {"frozen_tower": True, "small_steps": 0}])
 def test_a_tower_that_is_published_or_frozen_needs_its_weights(stage):
     said = yaml.safe_load(RECIPE)
     if not stage:
@@ -161,6 +172,14 @@ def test_a_tower_that_is_published_or_frozen_needs_its_weights(stage):
     said["classification"] |= stage
     with pytest.raises(DataError, match="needs tower_weights"):
         recipe(**said)
+
+
+@pytest.mark.parametrize("stage", [{"small_steps": 1}, {"mixup": 0.3}, {"replicas": 2}])
+def test_a_frozen_tower_gets_no_settings_of_pixels(stage):
+    said = yaml.safe_load(RECIPE)
+    said["classification"] |= {"frozen_tower": True, "small_steps": 0} | stage
+    with pytest.raises(DataError, match="leave out small_steps, mixup and replicas"):
+        recipe(**said, tower_weights="somewhere")
 
 
 def test_as_many_sources_as_catalogues(garments, tmp_path):

@@ -73,6 +73,10 @@ TITLES = 0.5
 """Share of pictures with a title whose caption is the title."""
 
 
+TokenSet = tuple[np.ndarray, TokenStore, Tensor]
+"""Images [N] of a catalogue, their tokens, and their codes [N, C]."""
+
+
 class PretrainingSettings(Strict):
     """The settings of a run, which its folder stores; ``catalogues`` are names of folders."""
 
@@ -129,6 +133,7 @@ class Pretrainer:
         self.backbone.to(self.device)
         self.heads.to(self.device)
         self.seconds: dict[str, float] = {}
+        self.token_sets: list[TokenSet] = []
 
     def run(self) -> ComposedModel:
         """Run both stages, and return the model; its method is an untrained sum of image and text."""
@@ -174,12 +179,14 @@ class Pretrainer:
         return tokenizer
 
     def classify(self) -> None:
-        """Run stage 0: train the tower and the attribute heads."""
+        """Run stage 0: train the tower and the attribute heads, or only the heads if the tower is frozen."""
         stage = self.recipe.classification
-        modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
-        sets: list[LabelledImages] = []
         if stage.frozen_tower:
             self.backbone.freeze_tower()
+            self._optimise("classification", self.heads, stage, self._learn_heads, average=stage.average)
+            return
+        modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
+        sets: list[LabelledImages] = []
         replicas = Replicas(modules, stage.replicas)
 
         def learn(step: int) -> Tensor:
@@ -196,8 +203,6 @@ class Pretrainer:
 
             def loss_of(replica: nn.Module, part: tuple[Sequence[int], int]) -> Tensor:
                 assert isinstance(replica, nn.ModuleDict)
-                if stage.frozen_tower:
-                    replica["tower"].eval()
                 pixels, codes = self._drawn(sets, *part, step)
                 others = torch.arange(len(pixels)).roll(1)
                 with autocast(self.device, self.recipe.precision):
@@ -226,6 +231,39 @@ class Pretrainer:
             factor=stage.heads_factor,
             average=stage.average,
         )
+
+    def _learn_heads(self, step: int) -> Tensor:
+        """Compute the heads' gradients on stored tokens of random pictures, and return the loss."""
+        stage, sets = self.recipe.classification, self._token_sets()
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+        tokens, codes = [], []
+        for drawn, count in zip(sets, _shares(stage.shares, stage.batch_size), strict=True):
+            rows, found = _drawn_tokens(drawn, count, generator)
+            tokens.append(found)
+            codes.append(drawn[2][rows])
+        with autocast(self.device, self.recipe.precision):
+            logits = self.heads(torch.cat(tokens).to(self.device))
+        loss = torch.stack(column_losses(logits, torch.cat(codes), stage.label_smoothing)).mean()
+        loss.backward()
+        return loss.detach()
+
+    def _token_sets(self) -> list[TokenSet]:
+        """Return the images, tokens and codes of each catalogue; the tower encodes what is not stored yet."""
+        stage = self.recipe.classification
+        trained = f"stage-0 of seed {self.recipe.seed}, {stage.steps} steps"
+        for place, catalogue in list(enumerate(self.catalogues))[len(self.token_sets) :]:
+            images = catalogue.split(self.split)
+            store = TokenStore.build(
+                self.work / f"tokens-{place}",
+                self.backbone.eval().image_tokens,
+                f"frozen {self.recipe.tower_weights}" if stage.frozen_tower else trained,
+                self.recipe.preprocessing,
+                [catalogue.image_paths[i] for i in images],
+                self.recipe.contrast.views[place],
+                self.quiet,
+            )
+            self.token_sets.append((images, store, codes_of(catalogue, images, self.columns)))
+        return self.token_sets
 
     def _parts(self) -> list[list[int]]:
         """Return for each replica how many pictures of each catalogue it gets in a step."""
@@ -281,33 +319,15 @@ class Pretrainer:
         self.backbone.freeze_tower()
         self.backbone.eval()
         encoder = TextEncoder(self.tokenizer, (), self.recipe.max_text_length)
-        sets: list[tuple[np.ndarray, TokenStore, Tensor]] = []
-
-        def open_sets() -> None:
-            for place, catalogue in enumerate(self.catalogues):
-                images = catalogue.split(self.split)
-                store = TokenStore.build(
-                    self.work / f"tokens-{place}",
-                    self.backbone.image_tokens,
-                    f"stage-0 of seed {self.recipe.seed}, {self.recipe.classification.steps} steps",
-                    self.recipe.preprocessing,
-                    [catalogue.image_paths[i] for i in images],
-                    stage.views[place],
-                    self.quiet,
-                )
-                codes = codes_of(catalogue, images, self.columns)
-                sets.append((images, store, codes))
 
         def learn(step: int) -> Tensor:
-            if not sets:
-                open_sets()
-                self.backbone.train()
+            sets = self._token_sets()
+            self.backbone.train()
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
             place = int(torch.multinomial(torch.tensor(stage.shares), 1, generator=generator))
-            images, store, codes = sets[place]
-            rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
-            views = torch.randint(stage.views[place], (stage.batch_size,), generator=generator)
-            tokens = store.gather(rows, views).to(self.device)
+            images, _, codes = sets[place]
+            rows, tokens = _drawn_tokens(sets[place], stage.batch_size, generator)
+            tokens = tokens.to(self.device)
             captions, said = self.captions_of(place, images[rows.numpy()], step)
             text = encoder(captions).to(self.device)
             own = codes[rows]
@@ -474,6 +494,14 @@ def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin |
     if weights is not None and isinstance(backbone.tower, EfficientNetTower):
         load_efficientnet(backbone.tower.network, weights)
     return backbone, None
+
+
+def _drawn_tokens(tokens: TokenSet, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw ``count`` rows, and return them with their tokens [``count``, M, W] in random views."""
+    images, store, _ = tokens
+    rows = torch.randint(len(images), (count,), generator=generator)
+    views = torch.randint(store.views, (count,), generator=generator)
+    return rows, store.gather(rows, views)
 
 
 def _shares(shares: Sequence[float], batch_size: int) -> list[int]:

@@ -174,7 +174,8 @@ class ClassificationStage(Strict):
     """Number of first steps in which pictures have the size ``small_size``, which costs less."""
     small_size: int = Field(default=0, ge=0)
     frozen_tower: bool = False
-    """Whether the tower is not trained, but only the heads."""
+    """Whether only the heads are trained. They learn from the tower's tokens, which are stored once for as many
+    views as those of the contrast."""
     mixup: float = Field(default=0.0, ge=0)
     """Both parameters of the beta distribution with which pairs of pictures are mixed (arXiv 1710.09412). 0:
     no mixing."""
@@ -183,6 +184,15 @@ class ClassificationStage(Strict):
     result is the last weights."""
     replicas: int = Field(default=1, ge=1)
     """Number of parts of a batch that are trained in parallel threads, each with its own batch statistics."""
+
+    @model_validator(mode="after")
+    def _frozen_has_no_pixels(self) -> ClassificationStage:
+        if self.frozen_tower and (self.small_steps or self.mixup or self.replicas > 1):
+            raise ValueError(
+                "the heads of a frozen tower learn from stored tokens: leave out small_steps, mixup and "
+                "replicas"
+            )
+        return self
 
 
 class ContrastStage(Strict):
