@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from dqecir.experiments.compare.encoder_axis import page as encoders_page
 from dqecir.experiments.compare.plan import slug
 from dqecir.experiments.compare.results_page import BUDGET_NAMES, markdown, result_budgets, spread
 from dqecir.io.files import write_bytes, write_text
@@ -221,6 +222,37 @@ def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[st
     return lines
 
 
+def over_encoders(folder: Path) -> list[str]:
+    """Return the section on a comparison over several encoders; none if ``folder`` has no such results."""
+    if not (folder / "encoders.json").exists():
+        return []
+    found = json.loads((folder / "encoders.json").read_text("utf-8"))
+    own = [
+        json.loads((folder / slug(name) / "results.json").read_text("utf-8")) for name in found["encoders"]
+    ]
+    first, seconds = own[0], [sum(result["cpu_seconds"].values()) for result in own]
+    cost = ", ".join(f"{name} {spent:,.0f}" for name, spent in zip(found["encoders"], seconds, strict=True))
+    return [
+        "## Photos over three encoders",
+        "",
+        f"`recipes/compare/{folder.name}.yaml`: {first['questions']:,} questions; {first['steps']} steps of "
+        f"{first['batch_size']}; mean ± sample standard deviation over seeds "
+        f"{', '.join(map(str, first['seeds']))}; {len(first_search(first))} trials of the learning rate "
+        f"for each method on dev. The towers of Lite2 and DINOv2-S are frozen; their Q-Formers and heads were trained on the "
+        "photos' training split alone (`recipes/pretrain-lite2.yaml`, `recipes/pretrain-dinov2.yaml`). The "
+        "tower of dqecir-small was fine-tuned, on products and drawn garments too. Machine: "
+        f"{first['machine']}, {first['precision']}, one thread a run; CPU-s in all: {cost}.",
+        "",
+        *encoders_page(found),
+    ]
+
+
+def first_search(result: dict[str, Any]) -> dict[str, float]:
+    """Return learning-rate factor -> metric on dev of the first contestant."""
+    trials: dict[str, float] = next(iter(result["contestants"].values()))["search"]["dev"]
+    return trials
+
+
 def main() -> None:
     work = Path(sys.argv[1])
     read = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(work.glob("*.json"))}
@@ -231,6 +263,7 @@ def main() -> None:
         lines = page_lines(page, results)
         if page == "results.md":
             rows = yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8"))
+            lines += over_encoders(work / "encoders-photos")
             lines += published(rows)
             put_between_marks(ROOT / "README.md", summary([result for _, result in results]))
         else:
