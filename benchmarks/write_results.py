@@ -43,9 +43,9 @@ HEADS = {
         "",
         "On products, the rows with attribute values and predicted attributes name colours by the backbone's "
         "head for the 17 colours of photos, not by its head for the shop's 46; that is probably why a "
-        "perfect parse, which asks for all 46, is worse than the rules. 150 steps do not make up for it: "
-        "predicted attributes, which need no training, are ahead of every trained row there. The shipped "
-        "model, which was trained longer and with the shop's own columns, is ahead of them "
+        "perfect parse, which asks for all 46, is worse than the rules. The learned readings of the rows "
+        "with attribute values do not make up for it in so few steps. The shipped model, which was trained "
+        "longer, is ahead of predicted attributes on these products "
         "([shipped-model.md](shipped-model.md#products)).",
     ],
     "results-small.md": [
@@ -238,9 +238,10 @@ def over_encoders(folder: Path) -> list[str]:
         f"`recipes/compare/{folder.name}.yaml`: {first['questions']:,} questions; {first['steps']} steps of "
         f"{first['batch_size']}; mean ± sample standard deviation over seeds "
         f"{', '.join(map(str, first['seeds']))}; {len(first_search(first))} trials of the learning rate "
-        f"for each method on dev. The towers of Lite2 and DINOv2-S are frozen; their Q-Formers and heads were trained on the "
-        "photos' training split alone (`recipes/pretrain-lite2.yaml`, `recipes/pretrain-dinov2.yaml`). The "
-        "tower of dqecir-small was fine-tuned, on products and drawn garments too. Machine: "
+        "for each method on dev. The towers of Lite2 and DINOv2-S are frozen; their Q-Formers and heads were "
+        "trained on the photos' training split alone (`recipes/pretrain-lite2.yaml`, "
+        "`recipes/pretrain-dinov2.yaml`). The tower of dqecir-small was fine-tuned, on "
+        "products and drawn garments too. Machine: "
         f"{first['machine']}, {first['precision']}, one thread a run; CPU-s in all: {cost}.",
         "",
         *encoders_page(found),
