@@ -174,8 +174,8 @@ class ClassificationStage(Strict):
     """Number of first steps in which pictures have the size ``small_size``, which costs less."""
     small_size: int = Field(default=0, ge=0)
     frozen_tower: bool = False
-    """Whether only the heads are trained. They learn from the tower's tokens, which are stored once for as many
-    views as those of the contrast."""
+    """Whether only the heads are trained. They learn from the tower's tokens, which are stored once for as
+    many views as those of the contrast."""
     mixup: float = Field(default=0.0, ge=0)
     """Both parameters of the beta distribution with which pairs of pictures are mixed (arXiv 1710.09412). 0:
     no mixing."""
