@@ -99,8 +99,8 @@ def fetch_pictures(
     addresses = source.addresses()
     if not addresses:
         raise DataError(
-            f"{table.name} has no address of a picture that begins with http:// or https://: there is "
-            "nothing to fetch"
+            f"{table.name} has no address of a picture that begins with http:// or https://: name "
+            "a table that has some"
         )
     if len(addresses) > MOST_ADDRESSES:
         raise DataError(

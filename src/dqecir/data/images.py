@@ -131,7 +131,9 @@ def _as_image_error(name: str) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(name, error.reason) from None
     except UnidentifiedImageError:
-        raise ImageError(name, f"not a picture in a supported format ({', '.join(FORMATS)})") from None
+        raise ImageError(
+            name, f"not a picture in a supported format ({', '.join(FORMATS)}); save it as JPEG or PNG"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(
             name, f"the picture has too many pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"

@@ -154,9 +154,9 @@ def _line(folder: Path, number: int, text: str) -> _Line:
         row = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
-        raise DataError(f"{where}: not a JSON object ({reason})") from None
+        raise DataError(f"{where}: not a JSON object ({reason}): correct the line") from None
     if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object with the fields {', '.join(_FIELDS)}")
+        raise DataError(f"{where}: not a JSON object with the fields {', '.join(_FIELDS)}: correct the line")
     for field in row:
         if field not in _FIELDS:
             raise DataError(

@@ -84,7 +84,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
             raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: split it")
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}") from None
+        raise DataError(f"{name} cannot be read: {error.strerror}; check the path") from None
     if data.startswith(b"PK\x03\x04"):
         return _workbook(name, data, sheet)
     if sheet is not None:

@@ -54,12 +54,15 @@ class Triplet:
     def __post_init__(self) -> None:
         if self.target not in self.relevant:
             raise DataError(
-                f"the target {self.target} of a triplet is not among its right answers {self.relevant}"
+                f"the target {self.target} of a triplet is not among its right answers {self.relevant}: add "
+                "it"
             )
         if self.subset and self.target not in self.subset:
-            raise DataError(f"the target {self.target} of a triplet is not in its own subset {self.subset}")
+            raise DataError(
+                f"the target {self.target} of a triplet is not in its own subset {self.subset}: add it"
+            )
         if not self.captions:
-            raise DataError("a triplet has no caption")
+            raise DataError("a triplet has no caption: give it at least one")
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,29 @@ class Benchmark:
     def __post_init__(self) -> None:
         count = len(self.image_ids)
         if len(self.image_paths) != count:
-            raise DataError(f"{self.name}: {count} image ids but {len(self.image_paths)} image paths")
+            raise DataError(
+                f"{self.name}: {count} image ids but {len(self.image_paths)} image paths: give one for each"
+            )
         for category, gallery in self.galleries.items():
             if gallery.size == 0:
-                raise DataError(f"{self.name}: the gallery {category!r} of split {self.split!r} is empty")
+                raise DataError(
+                    f"{self.name}: the gallery {category!r} of split {self.split!r} is empty: add images or "
+                    "leave it out"
+                )
             if gallery.min() < 0 or gallery.max() >= count or np.any(np.diff(gallery) <= 0):
                 raise DataError(
-                    f"{self.name}: the gallery {category!r} is not an ascending list of positions"
+                    f"{self.name}: the gallery {category!r} is not an ascending list of positions: sort it"
                 )
         for column, values in self.attributes.items():
             if len(values) != count:
                 raise DataError(
-                    f"{self.name}: attribute {column!r} has {len(values)} values for {count} images"
+                    f"{self.name}: attribute {column!r} has {len(values)} values for {count} images: give "
+                    "one for each"
                 )
         if self.products and len(self.products) != count:
-            raise DataError(f"{self.name}: {len(self.products)} products for {count} images")
+            raise DataError(
+                f"{self.name}: {len(self.products)} products for {count} images: give one for each"
+            )
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
             raise DataError(f"{self.name}: triplets name galleries that do not exist: {sorted(missing)}")

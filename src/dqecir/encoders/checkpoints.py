@@ -52,7 +52,7 @@ def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
     ``what`` ends the error's sentence with what that means, such as "it holds no combiner".
     """
     if key not in state:
-        raise CheckpointError(f"the checkpoint has no {key}: {what}")
+        raise CheckpointError(f"the checkpoint has no {key}: {what}; name another checkpoint")
     return state[key]
 
 
@@ -283,6 +283,8 @@ def load_strictly(
         ),
     )
     if not report.complete:
-        raise CheckpointError(f"the checkpoint does not fit this model: {report}")
+        raise CheckpointError(
+            f"the checkpoint does not fit this model: {report}; name one of this model's sizes"
+        )
     module.load_state_dict(dict(state))
     return report

@@ -65,7 +65,8 @@ def patch_size(architecture: Mapping[str, Any]) -> int:
     size = getattr(_class_and_config(architecture)[1], "patch_size", None)
     if not isinstance(size, int) or size < 1:
         raise CheckpointError(
-            f"its config.json has a patch_size {size!r}, but one number of pixels is needed"
+            f"its config.json has a patch_size {size!r}, but one number of pixels is needed: name another "
+            "encoder"
         )
     return size
 

@@ -105,7 +105,7 @@ class RetrievalResults:
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
         if not count:
-            raise DataError(f"{self.benchmark.name} asks no questions: there is nothing to measure")
+            raise DataError(f"{self.benchmark.name} asks no questions: choose another split")
         for name in ("ranks", "found", "subset_ranks", *_FRACTIONS):
             values = getattr(self, name)
             shape = (count, self.kept) if name == "found" else (count,)
@@ -182,7 +182,9 @@ def collect(
             right_ranks[number] = places
         subset_ranks[numbers] = _subset_ranks(masked, gallery, triplets, targets)
     if np.any(seen != 1):
-        raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
+        raise DataError(
+            f"{int((seen != 1).sum())} of {count} queries were not scored exactly once: score each once"
+        )
     return RetrievalResults(
         benchmark, ranks, found, **fractions, subset_ranks=subset_ranks, right_ranks=tuple(right_ranks)
     )
@@ -449,7 +451,7 @@ def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """
     if not 1 <= k <= results.kept:
         raise DataError(
-            f"AP@{k} cannot be computed: only the best {results.kept} candidates of a query are kept"
+            f"AP@{k} cannot be computed, because only the best {results.kept} candidates are kept: keep more"
         )
     relevant = np.array([len(triplet.relevant) for triplet in results.benchmark.triplets], dtype=np.int64)
     return average_precision(results.hits(), relevant, k)

@@ -47,7 +47,5 @@ def preference_ratio(
         return float((preferred[chosen] == 1).mean()) if chosen.any() else 0.0
     chosen = higher != 0
     if not chosen.any():
-        raise DataError(
-            "the two sets of every judgement have equal scores: there is no preference to compare"
-        )
+        raise DataError("the two sets of every judgement have equal scores: check how the sets were scored")
     return float((preferred[chosen] == higher[chosen]).mean())

@@ -73,7 +73,9 @@ def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.
             inside = np.isin(gallery, question.subset)
             subset_found[number] = _best(row[inside], gallery[inside], SUBSET_KEPT)
     if len(found) != len(asked):
-        raise DataError(f"{len(asked) - len(found)} of {len(asked)} questions were not scored")
+        raise DataError(
+            f"{len(asked) - len(found)} of {len(asked)} questions were not scored: score each once"
+        )
     order = range(len(asked))
     return Rankings(questions, tuple(found[n] for n in order), tuple(subset_found[n] for n in order))
 
@@ -167,7 +169,7 @@ def _checked(path: Path, questions: Questions, form: _Form) -> dict[str, int]:
     values = read_json(path, "a submission")
     for key, wanted in form.head.items():
         if values.pop(key, None) != wanted:
-            raise DataError(f"{path}: {key!r} should be {wanted!r}")
+            raise DataError(f"{path}: {key!r} should be {wanted!r}: write the file again")
     odd = sorted(set(values) ^ {question.pair_id for question in questions.questions})
     if odd:
         raise DataError(
@@ -179,11 +181,18 @@ def _checked(path: Path, questions: Questions, form: _Form) -> dict[str, int]:
         answers, known = values[question.pair_id], candidates(question)
         fewest = min(fewest, count := min(form.most, len(known)))
         if len(answers) != count or len(set(answers)) != count:
-            raise DataError(f"{path}: question {question.pair_id} needs {count} different answers")
+            raise DataError(
+                f"{path}: question {question.pair_id} needs {count} different answers: write the file again"
+            )
         strange = next((answer for answer in answers if answer not in known), None)
         if strange is not None:
-            raise DataError(f"{path}: question {question.pair_id} names {strange!r}, which is no candidate")
+            raise DataError(
+                f"{path}: question {question.pair_id} names {strange!r}, which is no candidate: write the "
+                "file again"
+            )
     size = path.stat().st_size
     if size > LARGEST:
-        raise DataError(f"{path} has {size:,} bytes, but the server takes at most {LARGEST:,}")
+        raise DataError(
+            f"{path} has {size:,} bytes, but the server takes at most {LARGEST:,}: write the file again"
+        )
     return {"questions": len(values), "answers": fewest, "bytes": size}

@@ -123,7 +123,7 @@ class ItemBatch:
         if broken.any():
             raise EngineError(
                 f"the tokens of {self.ids[int(broken.int().argmax())]!r} are not numbers of float16: "
-                "the model is damaged"
+                "the model is damaged, copy it again"
             )
         return stored
 
@@ -410,7 +410,7 @@ class Index(ABC):
                 "from different models: open the index with the model that built it"
             )
         if not queries.isfinite().all():
-            raise EngineError("a query contains NaN or infinity: the model is damaged")
+            raise EngineError("a query contains NaN or infinity: the model is damaged, copy it again")
         if exclude is not None and len(exclude) != len(queries):
             raise EngineError(
                 f"{len(queries)} queries came with {len(exclude)} lists of ids to exclude: give a list for "

@@ -170,7 +170,7 @@ class ExactIndex(Index):
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(
                 f"the engine exact scores every item by the rule {self.header.score_rule}: the number of "
-                "candidates cannot be set"
+                "candidates cannot be set, leave it out"
             )
         if settings is not None and not has_faiss():
             raise EngineError(NO_FAISS)

@@ -204,7 +204,9 @@ class ServerIndex(RemoteIndex):
     def configure(self, settings: SearchSettings | None) -> None:
         """Raise :class:`EngineError` for any settings, because Qdrant compares every item here."""
         if settings is not None:
-            raise EngineError("the engine server compares every item: the number of candidates cannot be set")
+            raise EngineError(
+                "the engine server compares every item: the number of candidates cannot be set, leave it out"
+            )
 
     def search(
         self,

@@ -236,7 +236,7 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     try:
         return _parse(path.read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
 

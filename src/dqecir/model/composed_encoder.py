@@ -75,7 +75,10 @@ class ComposedEncoder:
             for one in some:
                 picture, text = _parts(one)
                 if text:
-                    raise DataError(f"a candidate is a picture without a text, but one has the text {text!r}")
+                    raise DataError(
+                        f"a candidate is a picture without a text, but one has the text {text!r}: leave it "
+                        "out"
+                    )
                 pictures.append(self._composer.reference(picture))
             found += self._composer.target_embeddings(pictures)
         return self._plain(torch.stack(found))
@@ -113,11 +116,11 @@ def _parts(one: Input) -> tuple[ImageSource, str]:
         raise DataError(f'an input has {what}: give {{"image": picture, "text": text}}')
     text = one.get("text") or ""
     if not isinstance(text, str):
-        raise DataError(f"a text is not a string: {text!r}. Give it in quotes")
+        raise DataError(f"a text is not a string: {text!r}; give one, or leave it out")
     return one["image"], text
 
 
 def _batches(inputs: Sequence[Input], size: int) -> list[Sequence[Input]]:
     if isinstance(inputs, Mapping | str | bytes) or not inputs:
-        raise DataError("encode takes a list of at least one input")
+        raise DataError("there is nothing to encode: give a list of at least one input")
     return [inputs[start : start + size] for start in range(0, len(inputs), size)]

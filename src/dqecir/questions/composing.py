@@ -75,7 +75,10 @@ def catalogue_benchmark(
     groups, rng = _groups(coded, words), np.random.default_rng(seed)
     sets = [catalogue.sets[i] for i in images] if catalogue.sets else []
     if within_sets and not sets:
-        raise DataError(f"the catalogue {catalogue.folder} has no column set to draw pairs within")
+        raise DataError(
+            f"the catalogue {catalogue.folder} has no column set to draw pairs within: add one, or leave "
+            "out within_sets"
+        )
     in_sets = bool(sets) if within_sets is None else within_sets
     pools = [_by_set(gallery, sets) if in_sets else [gallery] for gallery in galleries.values()]
     gallery_of = [number for number, parts in enumerate(pools) for _ in parts]

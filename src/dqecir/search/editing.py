@@ -102,7 +102,9 @@ class Editor:
                     edited: Image.Image = self._pipeline(**taken).images[0]
             except (RuntimeError, ValueError, TypeError) as error:
                 reason = reason_of(error)
-                raise EditError(f"the picture could not be edited ({reason})") from error
+                raise EditError(
+                    f"the picture could not be edited ({reason}): try again, or use another pipeline"
+                ) from error
         return edited.convert("RGB")
 
     def _read(self) -> Any:

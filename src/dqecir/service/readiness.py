@@ -33,7 +33,7 @@ class Readiness:
             async with asyncio.timeout(SECONDS):
                 await asyncio.wrap_future(self._asked[-1])
         except TimeoutError:
-            said = f"the index does not answer within {SECONDS:g} seconds"
+            said = f"the index does not answer within {SECONDS:g} seconds: try again soon"
             raise Problem(503, said, {"Retry-After": "5"}) from None
         except Exception as error:  # However the index failed, it does not answer.
             raise of_index(error) from None

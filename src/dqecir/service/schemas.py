@@ -47,7 +47,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 def _checked_value(value: object) -> object:
     if isinstance(value, str):
         if len(value) > _LONGEST:
-            raise ValueError(f"a text has at most {_LONGEST} characters")
+            raise ValueError(f"a text has at most {_LONGEST} characters: shorten it")
         if _CONTROL.search(value):
             raise ValueError("a text may not contain control characters: remove them")
     elif isinstance(value, bool):
@@ -197,7 +197,9 @@ class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
     @classmethod
     def _leave_the_path(cls, given: dict[str, Any]) -> dict[str, Any]:
         if taken := RESERVED & given.keys():
-            raise ValueError(f"an attribute cannot be named {min(taken)}: the index uses this name itself")
+            raise ValueError(
+                f"an attribute cannot be named {min(taken)}: the index uses this name itself, choose another"
+            )
         for name in given:
             if not name.isprintable() or not name.strip():
                 raise ValueError(f"an attribute cannot be named {name!r}: use visible characters")

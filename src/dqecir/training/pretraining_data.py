@@ -52,7 +52,7 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
     }
     if not kept:
         raise DataError(
-            f"no column of the catalogues has 2 to {MAX_VALUES} values: there is no attribute to learn"
+            f"no column of the catalogues has 2 to {MAX_VALUES} values: add a column such as color"
         )
     return kept
 

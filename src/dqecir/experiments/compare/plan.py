@@ -115,7 +115,7 @@ class ComparisonRecipe(Strict):
                 "different titles"
             )
         if self.reference not in titles:
-            raise ValueError(f"the reference {self.reference!r} is not the title of a contestant")
+            raise ValueError(f"the reference {self.reference!r} is not the title of a contestant: name one")
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
             raise ValueError("seeds must be one or more different numbers")
         return self

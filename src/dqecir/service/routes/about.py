@@ -95,7 +95,11 @@ async def healthz() -> JSONResponse:
 async def readyz(service: Served) -> JSONResponse:
     """Answer while the model and the index answer."""
     if not service.worker.alive:
-        raise Problem(503, "the model does not answer", {"Retry-After": "5"})
+        raise Problem(
+            503,
+            "the model does not answer: try again in a few seconds, or restart the service",
+            {"Retry-After": "5"},
+        )
     await service.readiness.check()
     return JSONResponse({"status": "ready"})
 

@@ -104,7 +104,7 @@ async def put_item(request: Request, service: Served, item_id: ItemId) -> Respon
     Under the id of a product, it replaces all pictures of the product.
     """
     if any(not character.isprintable() for character in item_id):
-        raise Problem(422, "an id may only contain visible characters")
+        raise Problem(422, "an id may only contain visible characters: remove all others")
     if "\ufffd" in item_id:
         raise Problem(422, "the id in the address is not UTF-8: encode it as UTF-8, then percent-encode it")
     if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
@@ -147,7 +147,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
 async def delete_item(service: Served, item_id: ItemId) -> Response:
     """Delete an item, or a product with all its pictures; it is not found after the response."""
     if not await service.writer.change([item_id]):
-        raise Problem(404, f"there is no item {item_id!r}")
+        raise Problem(404, f"there is no item {item_id!r}: check its id")
     return Response(status_code=204)
 
 
