@@ -232,7 +232,7 @@ def test_a_query_scored_in_another_category_is_refused():
 
 
 def test_a_benchmark_without_questions_measures_nothing():
-    with pytest.raises(DataError, match="nothing to measure"):
+    with pytest.raises(DataError, match="asks no questions: choose another split"):
         collect(benchmark_of([]), [])
 
 
