@@ -229,6 +229,9 @@ def _without(folder, key):
         (lambda f: _config(f, "text_cfg", width=33), "describes no model of open_clip"),
         (lambda f: _config(f, "text_cfg", width=64), "does not fit this model"),
         (lambda f: _config(f, "vision_cfg", image_size=[64, 32]), "are not squares"),
+        (lambda f: _config(f, "vision_cfg", timm_model_name=["x"]), "describes no model of open_clip"),
+        (lambda f: _config(f, "text_cfg", context_length="long"), "settings that cannot be used"),
+        (lambda f: _config(f, "text_cfg", context_length=-3), "settings that cannot be used"),
         (lambda f: _config(f, "text_cfg", tokenizer_mode="clips"), "settings of a tokenizer"),
         (
             lambda f: _config(f, "text_cfg", tokenizer_kwargs={"strip_sep_token": True}),

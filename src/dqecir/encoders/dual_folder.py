@@ -41,7 +41,13 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
         pieces, padding = read_tokenizer(folder, architecture)
         encoder = Dual(DualConfig(architecture=architecture, **padding))
     except CheckpointError as error:
-        raise error if str(folder) in str(error) else CheckpointError(f"{folder}: {error}") from error
+        raise (
+            error if str(error).startswith(str(folder)) else CheckpointError(f"{folder}: {error}")
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder} has settings that cannot be used ({reason_of(error)}): copy it again"
+        ) from error
     if len(pieces) > encoder.sizes.vocabulary:
         raise CheckpointError(
             f"{folder}: the tokenizer has {len(pieces)} tokens and the weights {encoder.sizes.vocabulary}: "
