@@ -29,7 +29,8 @@ HEAD = (
 )
 BATCHES = (
     "Every row makes as many counted operations as the reference, so a smaller batch gets more steps, and "
-    "more negatives cost steps. *Random* and *mid-zone* negatives are those of a pair loss."
+    "more negatives cost steps. *Random* and *mid-zone* negatives are those of a pair loss; each refresh of "
+    "mid-zone negatives scores all candidates, which also costs steps."
 )
 LABELS = (
     "A share of the training triplets gets the target of another triplet. Learning rates are those of the "
@@ -58,6 +59,14 @@ def rows(result: Result) -> list[str]:
     return table(heads, cells)
 
 
+def leaders(result: Result) -> str:
+    """Return a sentence that names the best row, and the best row with a pair loss."""
+    budget = result_budgets(result)[0]
+    titles = sorted(result["contestants"], key=lambda title: -mean(values(result, budget, title, "mAP@10")))
+    pairs = [title for title in titles if "negative" in title]
+    return f"Highest mAP@10: {titles[0]}; among the rows with a pair loss: {pairs[0]}."
+
+
 def degradation(result: Result) -> list[str]:
     """Return a table with a row for each method and a column for each share of wrong targets."""
     budget = result_budgets(result)[0]
@@ -82,6 +91,8 @@ def main() -> None:
             f"{BATCHES} {facts(result)}",
             "",
             *rows(result),
+            "",
+            leaders(result),
             "",
         ]
     for result in read(work, "losses"):
