@@ -160,6 +160,15 @@ def test_a_brand_is_named_by_its_name_and_not_by_a_noun_like_it(reader, column, 
     assert ([ask.value for ask in reading.asks], set(reading.unread)) == (wanted, unread)
 
 
+def test_a_garment_with_a_length_in_its_name_is_one_value_and_without_lengths_they_are_unread(reader):
+    shop = Reader({"article": ["Mini Skirts", "Skirts", "Shirts", "Dresses"]}, [], reader.tagger)
+    read = [shop.read(text) for text in ("a mini skirt", "a maxi skirt")]
+    assert [({ask.value for ask in one.asks}, one.unread) for one in read] == [
+        ({"Mini Skirts"}, ()),
+        ({"Skirts"}, ("maxi",)),
+    ]
+
+
 def test_what_the_shop_does_not_have_is_unread(shop):
     reading = shop.read("with long sleeves in purple")
     assert reading.asks == ()

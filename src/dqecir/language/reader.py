@@ -186,6 +186,7 @@ class Reader:
             if (tag.beyond and not opens) or (tag.role is None and not self._knows(words[place])):
                 yield _Span(place, place + 1), None
         yield from ((span, None) for span in unsure)
+        spans = [part for span in spans for part in self._parted(words, span)]
         told = _told(words, spans)
         for span in spans:
             said = words[span.start : span.end]
@@ -206,6 +207,23 @@ class Reader:
                 yield replace(span, start=span.start + start, end=span.start + end), link
             if not named and any(map(_is_word, said)):
                 yield from ((span, link) for link in self._links(span, said))
+
+    def _parted(self, words: Sequence[str], span: _Span) -> Sequence[_Span]:
+        """Return a span; if it is a garment with its length ("mini skirt"), the spans of both.
+
+        A value of the catalogue that has this name is one span.
+        """
+        said = words[span.start : span.end]
+        if span.role != "garment" or span.operation != "is" or len(said) != 2:
+            return [span]
+        length = usual_values("length").get(stem(said[0]))
+        garment = usual_values("garment").get(stem(said[1]))
+        is_value = any(end - start == 2 for start, end, _ in self.linker.named(said))
+        if length is None or garment is None or is_value:
+            return [span]
+        middle = span.start + 1
+        first = replace(span, end=middle, role="length", usual=length[0])
+        return [first, replace(span, start=middle, usual=garment[0])]
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
         """Yield the names of values in a text that is not English; all other words are unread."""
