@@ -70,8 +70,8 @@ def dqecir(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("demo"),
-    items: Annotated[int, typer.Option(min=300, help="Garments to draw.")] = 2000,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("demo"),
+    items: Annotated[int, typer.Option(min=300, help="Number of garments to draw.")] = 2000,
 ) -> None:
     """Draw a catalogue, index it, ask twelve questions, measure, and write a report."""
     from dqecir.evaluation.table import as_table

@@ -41,7 +41,7 @@ def print_left_out(refusals: Sequence[Refusal], warnings: Sequence[str] = (), fo
         console.print(escape(about_warnings(warnings, folder)))
 
 
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]
 SheetName = Annotated[
     str | None,

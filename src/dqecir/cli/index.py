@@ -195,10 +195,10 @@ def index_audit(
     model: Model = None,
     queries: Annotated[int, typer.Option(min=1, help="Number of items to make queries from.")] = 200,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Write the recommended setting into the index.")
+        bool, typer.Option("--apply", help="Store the recommended setting in the index.")
     ] = False,
 ) -> None:
-    """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
+    """Compare approximate searches with the exact one, by queries made from the items; recommend one."""
     from dqecir.index.engines import open_index
     from dqecir.search.audit import audit
     from dqecir.search.opening import model_of_index
@@ -272,22 +272,25 @@ def search(
     ] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option(help="A filter: color = red and price < 40.")] = None,
-    weight: Annotated[list[str] | None, typer.Option(help="Set an attribute's weight: colour=2.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="Set an attribute's weight, 0 to 3: colour=2. Repeatable.")
+    ] = None,
     more: Annotated[
-        list[str] | None, typer.Option(help="The id of an item that results should resemble.")
+        list[str] | None, typer.Option(help="Id of an item that results should resemble. Repeatable.")
     ] = None,
     less: Annotated[
-        list[str] | None, typer.Option(help="The id of an item that results should not resemble.")
+        list[str] | None, typer.Option(help="Id of an item that results should not resemble. Repeatable.")
     ] = None,
     sold_out: Annotated[bool, typer.Option("--sold-out", help="Also find sold-out products.")] = False,
     strictness: Annotated[
         float,
         typer.Option(
-            help="Strength of requested values and of the garment, 0 to 3; 0: the model's composition."
+            help="How strongly requested values and the garment count, 0 to 3; 0: as the model decides."
         ),
     ] = 1.0,
     earlier: Annotated[
-        list[str] | None, typer.Option(help="The text of an earlier turn, in order; its requests are kept.")
+        list[str] | None,
+        typer.Option(help="Text of an earlier turn, whose requests are kept. Repeatable, in order."),
     ] = None,
     reference: Annotated[
         list[str] | None,
@@ -303,7 +306,9 @@ def search(
     model: Model = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Also write the results as a picture (PNG).")
+    ] = None,
 ) -> None:
     """Find the pictures that show the reference changed as the text says, or that a text alone asks for."""
     if sheet is not None and image is None:

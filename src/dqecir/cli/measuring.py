@@ -13,7 +13,7 @@ from dqecir.cli.arguments import Model, output
 from dqecir.errors import DataError
 from dqecir.io.progress import console
 
-Split = Annotated[str, typer.Option(help="The split whose images are references and gallery.")]
+Split = Annotated[str, typer.Option(help="The split to measure on: train, dev, val or test.")]
 DataSetFolder = Annotated[Path, typer.Option("--data", help="The published data set's folder.")]
 Pictures = Annotated[
     Path | None, typer.Option("--images", help="The folder of its pictures. Default: that of the data set.")
@@ -40,7 +40,8 @@ def evaluate_command(
     ] = None,
     per_reference: Annotated[int, typer.Option(min=1, help="Number of questions about each image.")] = 2,
     drawing: Annotated[
-        Literal["balanced", "natural"], typer.Option(help="How to draw the changes of questions.")
+        Literal["balanced", "natural"],
+        typer.Option(help="Draw rare values as often as others (balanced), or as they occur (natural)."),
     ] = "balanced",
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
@@ -67,7 +68,7 @@ def evaluate_command(
 
 
 def figures(
-    model: Annotated[list[str], typer.Option("--model", help="A model as NAME=FOLDER; give several.")],
+    model: Annotated[list[str], typer.Option("--model", help="A model as NAME=FOLDER. Repeatable.")],
     data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write pictures to.")],
     split: Split = "val",

@@ -30,7 +30,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME=INDEX@MODEL",
-            help="A second model and its index of the same items, as NAME=INDEX@MODEL.",
+            help="A second index of the same items and its model, for comparison. Repeatable.",
         ),
     ] = None,
     reranker: Reranker = None,
@@ -51,7 +51,8 @@ def serve(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")
+        Path | None,
+        typer.Option(help="Folder of a diffusers pipeline that edits pictures. Default: no edits."),
     ] = None,
     expert: Annotated[
         bool, typer.Option("--expert", help="Show scores, times, ids and filter expressions on the page.")

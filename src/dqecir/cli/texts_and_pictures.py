@@ -18,13 +18,13 @@ def read(
     model: Annotated[
         Path | None,
         typer.Option(
-            "--model", help="The model folder whose columns to read. Default: the reader's own columns."
+            "--model", help="A model folder: read in its columns. Default: the reader's own columns."
         ),
     ] = None,
     index: Annotated[
         Path | None,
         typer.Option(
-            "--index", help="The index folder whose columns to read. Default: the reader's own columns."
+            "--index", help="An index folder: read in its columns. Default: the reader's own columns."
         ),
     ] = None,
 ) -> None:
@@ -37,7 +37,7 @@ def read(
 
 def describe(
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES", help="Folders of pictures, or files of them.")
+        list[Path], typer.Argument(metavar="PICTURES", help="Folders with pictures, or picture files.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The file of JSON lines to write.")],
     model: Model = None,
@@ -45,7 +45,7 @@ def describe(
         Literal["photos", "products"] | None,
         typer.Option(
             "--columns",
-            help="The set of columns to write. Default: photos, or all columns of a model without those.",
+            help="The set of columns to write. Default: photos, or all if the model lacks those.",
         ),
     ] = None,
 ) -> None:
@@ -61,8 +61,8 @@ def describe(
 def edit(
     image: Annotated[Path, typer.Argument(help="The picture to edit.")],
     text: Annotated[str, typer.Option("--text", help="What should change.")],
-    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A folder of a diffusers pipeline.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write (PNG).")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="The folder of a diffusers pipeline.")],
+    out: Annotated[Path, typer.Option("--out", help="The picture file (PNG) to write.")],
     seed: Annotated[int, typer.Option(min=0, help="The random seed of the edit.")] = 0,
 ) -> None:
     """Edit a picture with an instruction-following diffusion pipeline, such as InstructPix2Pix."""

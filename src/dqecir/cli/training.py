@@ -21,7 +21,7 @@ def pretrain(
     ] = "train",
     texts: Annotated[
         list[Path] | None,
-        typer.Option(help="FashionIQ caption files whose words the tokenizer learns too. Default: none."),
+        typer.Option(help="FashionIQ caption files whose words the tokenizer also learns. Default: none."),
     ] = None,
 ) -> None:
     """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""

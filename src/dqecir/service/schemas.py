@@ -99,7 +99,10 @@ class FurtherReference(_Body):
 
     item: Id | None = Field(default=None, description="An item's id; none for the next uploaded image.")
     weight: float = Field(
-        default=1.0, gt=0, le=HEAVIEST_REFERENCE, description="How much it counts; the first counts 1."
+        default=1.0,
+        gt=0,
+        le=HEAVIEST_REFERENCE,
+        description="Its weight relative to the others; the first has 1.",
     )
 
 
@@ -136,7 +139,7 @@ class SearchBody(ReferenceBody):
     more: Ids = Field(default=[], description="Ids of items that results should be like.")
     less: Ids = Field(default=[], description="Ids of items that results should not be like.")
     exclude: Ids = Field(default=[], description="Ids of items to leave out.")
-    sold_out: bool = Field(default=False, description="Whether to find sold-out items, too.")
+    sold_out: bool = Field(default=False, description="Whether sold-out items may be results.")
     earlier: Annotated[list[Annotated[str, Field(max_length=MOST_TEXT)]], Field(max_length=20)] = Field(
         default=[],
         description="Texts of earlier turns, whose requests are kept unless the text changes them.",
@@ -145,7 +148,7 @@ class SearchBody(ReferenceBody):
         default=1.0,
         ge=0,
         le=STRICTEST,
-        description="Strength of requested values and of the garment; 0: the model's composition.",
+        description="How strongly requested values and the garment count; 0: as the model decides.",
     )
     spoke: bool = Field(
         default=True, description="Whether to return contributions of attributes to each result."
@@ -242,7 +245,7 @@ class ProductAnswer(ProductItem, Answer):
 class AskedOf(BaseModel):
     attribute: str
     value: str | None = None
-    words: str = Field(description="The words that ask for it, where the method says.")
+    words: str = Field(description="The words of the text that request it; empty if unknown.")
 
 
 class BoundOf(BaseModel):
@@ -266,17 +269,19 @@ class SearchedWords(BaseModel):
 
 class SearchReply(BaseModel):
     answers: list[ProductAnswer | Answer]
-    attribute_weights: dict[str, float] = Field(description="As used.")
-    own_weights: dict[str, float] = Field(description="As the text decided.")
-    asked: list[AskedOf] = Field(description="Requested values of the text, if the method tells.")
+    attribute_weights: dict[str, float] = Field(description="Attribute -> weight that was used.")
+    own_weights: dict[str, float] = Field(description="Attribute -> weight that the text gives.")
+    asked: list[AskedOf] = Field(description="Requested values of the text, if the method reports them.")
     bounds: list[BoundOf] = Field(description="Numeric constraints of the text, which filtered the results.")
     unread: list[str] = Field(description="Words that belong to no request, number or correction.")
     searched: SearchedWords
     no_text: str = Field(description="Why the index has no texts, if there are words to search.")
     corrections: list[CorrectionOf] = Field(description="Words that were corrected.")
-    lacking: list[BoundOf] = Field(description="Comparisons of columns that no item has, without effect.")
+    lacking: list[BoundOf] = Field(
+        description="Numeric constraints without effect, because no item has the column."
+    )
     language: str = Field(
-        description="The text's language; in others than English only names of values are read."
+        description="The text's language; if it is not English, only names of values are read."
     )
     alike: bool = Field(
         description="Whether no request was found in the text. Results are then similar to the reference."
@@ -320,7 +325,7 @@ class EmbeddingReply(BaseModel):
         description="Filters that a search would apply, which are not part of vectors."
     )
     exclude: list[str] = Field(description="Ids that a search would leave out, including the reference.")
-    prefers: bool = Field(description="Whether a search would also add scores of cells or words.")
+    prefers: bool = Field(description="Whether a search would also add numbers for cells or words to scores.")
 
 
 class EditReply(BaseModel):
