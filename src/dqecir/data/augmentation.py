@@ -20,7 +20,8 @@ def random_views(
 
     Rotation ±12°, scale ±15 %, aspect ±10 %, shift ±8 %, mirror; brightness, contrast and saturation ±20 %,
     channel gain ±5 %, and an erased rectangle in half of the images. All are multiplied by ``strength``, but
-    the changes of light and colour by ``light``. Default of ``light``: ``strength``.
+    the changes of light and colour by ``light``. Default of ``light``: ``strength``. ``generator`` draws the
+    changes.
     """
     views = _moved(pixels, generator, strength)
     views = _lit(views, generator, strength if light is None else light)

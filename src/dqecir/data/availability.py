@@ -119,7 +119,10 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
 
 
 def best_availability(name: str, cells: Iterable[str]) -> str:
-    """Return the cell that counts among a product's variants: available before unknown before sold out."""
+    """Return the cell that counts among a product's variants: available before unknown before sold out.
+
+    ``name`` is the column.
+    """
     rank = {True: 0, None: 1, False: 2}
     return min(cells, key=lambda cell: rank[says_available(name, cell)], default="")
 

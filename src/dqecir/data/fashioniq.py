@@ -70,8 +70,8 @@ def read_fashioniq(
     first as ``.jpg``, then as ``.png``; with ``check_images=False`` it need not exist. ``gallery`` is one of
     ``GALLERIES``; ``mask_reference`` as in :class:`Benchmark`.
 
-    Raises :class:`DataError` for an unknown category or split, for a file that is missing or damaged, an
-    image that is not in its split, and missing images.
+    ``categories`` are those to read. Raises :class:`DataError` for an unknown category or split, for a file
+    that is missing or damaged, an image that is not in its split, and missing images.
     """
     if split == "test":
         raise DataError(

@@ -92,8 +92,8 @@ def fetch_pictures(
     """Download the pictures that ``table`` names by http or https, and write the catalogue ``out``.
 
     A ``catalogue.yaml`` next to the table may set roles of columns and the sheet, which ``sheet`` overrides.
-    Raises :class:`DataError` if the table cannot be used, if ``out`` holds other files, or if no picture
-    could be fetched.
+    ``downloader`` fetches one address after another. Raises :class:`DataError` if the table cannot be used,
+    if ``out`` holds other files, or if no picture could be fetched.
     """
     source = _read(table, sheet)
     addresses = source.addresses()

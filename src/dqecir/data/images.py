@@ -191,6 +191,7 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
     """Pad a picture on both sides until its longer side is at most ``ratio`` times the shorter (TargetPad).
 
     As published, the padding of each side is rounded down; a picture within the ratio is not changed.
+    ``colour`` is the padding's.
     """
     width, height = picture.size
     if max(width, height) / min(width, height) < ratio:
@@ -206,7 +207,10 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
 
 
 def narrowed(picture: Image.Image, ratio: float) -> Image.Image:
-    """Return the picture; a long strip is made smaller if its padded size would exceed the pixel limit."""
+    """Return the picture; a long strip is made smaller if its padded size would exceed the pixel limit.
+
+    ``ratio`` is that of :func:`target_pad`.
+    """
     longer = max(picture.size)
     too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
     if too_large <= 1:
@@ -362,7 +366,8 @@ def load_batches(
     """Decode ``paths`` with several threads, in order; at most two batches are in memory.
 
     A picture that cannot be used is added to ``refusals`` and left out of its batch; if ``refusals`` is None,
-    its :class:`ImageError` is raised.
+    its :class:`ImageError` is raised. ``batch_size`` is the number of pictures in a batch, ``workers`` that
+    of threads.
     """
 
     def read(path: Path) -> Tensor | ImageError:

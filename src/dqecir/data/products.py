@@ -57,7 +57,8 @@ class Views:
 def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> list[str]:
     """Return the product's id in each row; empty if the table has no such column.
 
-    It is the first id that is not empty. A column ``parent`` counts only if it names other rows.
+    It is the first id that is not empty. A column ``parent`` counts only if it names other rows. ``names``,
+    ``roles`` and ``columns`` (their cells) describe the table's columns, in order.
     """
     ids = {spaced(name): columns[place] for place, name in enumerate(names) if roles[place] == "id"}
     parents = ids.pop("parent", ())
@@ -167,7 +168,7 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
 
     Prices are those of all variants, the lowest first; a product is available if any variant is. Attributes
     and ids come from the rows that name the view and those most like them, or else from all variants. Other
-    columns have one value.
+    columns have one value. ``cells`` are those of the column ``name`` with this role, one for each row.
     """
     if role == "price":
         return [prices(cells[row] for row in view.variants) for view in views]
@@ -205,7 +206,10 @@ def _values(cells: Iterable[str]) -> tuple[str, ...]:
 
 
 def product_conflicts(views: Sequence[View], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
-    """Return a sentence for each product whose rows differ in a column that should have one value."""
+    """Return a sentence for each product whose rows differ in a column that should have one value.
+
+    ``cells`` are those of the column, one for each row; ``lines`` the rows' lines in the file.
+    """
     said = []
     for product, rows in {view.product: view.variants for view in views}.items():
         first: dict[str, int] = {}

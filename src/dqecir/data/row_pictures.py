@@ -40,7 +40,8 @@ def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[in
     """Find the file of every picture: the one with exactly that name, else the only similar one.
 
     ``rows`` has each row's cells that name pictures; a cell may name several. Case, Unicode form and slashes
-    may differ. An address means the file named by its last part.
+    may differ. An address means the file named by its last part. ``lines``: the rows' lines in the file, for
+    warnings.
     """
     names = FileNames(folder)
     found: list[RowPicture] = []

@@ -125,7 +125,10 @@ class Blip2(Encoder):
         return pooled
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Run mode 2, image with text: return query states [B, n_q, H] and text states [B, L, H]."""
+        """Run mode 2, image with text: return query states [B, n_q, H] and text states [B, L, H].
+
+        ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
+        """
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
         seen = torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
@@ -133,16 +136,25 @@ class Blip2(Encoder):
         return states[:, :count], states[:, count:]
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Run mode 3, the text alone: return text states [B, L, H], with [CLS] at place 0."""
+        """Run mode 3, the text alone: return text states [B, L, H], with [CLS] at place 0.
+
+        ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
+        """
         states: Tensor = self.qformer(self.embeddings(ids), 0, mask)
         return states
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Return unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
+        """Return unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2).
+
+        ``tokens`` [B, M, W] are image tokens.
+        """
         return unit(self.vision_projection(self.image_states(tokens)))
 
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the unit embedding [B, D] of a text alone, from its [CLS] state."""
+        """Return the unit embedding [B, D] of a text alone, from its [CLS] state.
+
+        ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
+        """
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
 
     def pooled_image(self, tokens: Tensor) -> Tensor:

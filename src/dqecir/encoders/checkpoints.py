@@ -49,7 +49,8 @@ class LoadReport:
 def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
     """Return the tensor ``key`` of a checkpoint; raises :class:`CheckpointError` if it has none.
 
-    ``what`` ends the error's sentence with what that means, such as "it holds no combiner".
+    ``what`` ends the error's sentence with what that means, such as "it holds no combiner". ``state`` is the
+    checkpoint.
     """
     if key not in state:
         raise CheckpointError(f"the checkpoint has no {key}: {what}; name another checkpoint")
@@ -219,7 +220,10 @@ def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tenso
 
 
 def lavis_name(key: str, tower_kind: str) -> str:
-    """Return the published name of a key of :class:`Blip2`, or of a method that has one as its backbone."""
+    """Return the published name of a key of :class:`Blip2`, or of a method that has one as its backbone.
+
+    ``tower_kind`` is ``eva`` or ``clip``.
+    """
     own = re.sub(r"^(target_)?backbone\.", "", key)
     vision = own.removeprefix("tower.vision_model.")
     if vision != own:

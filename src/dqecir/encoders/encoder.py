@@ -138,7 +138,8 @@ class Encoder(nn.Module, ABC):
     def read(cls, config: Any, folder: Path) -> Self:
         """Return the encoder of a model folder; only :attr:`own_weights` are loaded.
 
-        Raises :class:`CheckpointError` if they are missing or damaged.
+        ``config`` is of the type :attr:`config_type`. Raises :class:`CheckpointError` if they are missing or
+        damaged.
         """
         return cls(config)
 
@@ -190,11 +191,17 @@ class Encoder(nn.Module, ABC):
         }
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """Return a vector for each image [B, D], not normalised; needs the capability ``image``."""
+        """Return a vector for each image [B, D], not normalised; needs the capability ``image``.
+
+        ``tokens`` [B, M, W] are image tokens.
+        """
         self._lacks("image")
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Return unit target embeddings [B, n_t, D] of images; needs the capability ``image``."""
+        """Return unit target embeddings [B, n_t, D] of images; needs the capability ``image``.
+
+        ``tokens`` [B, M, W] are image tokens.
+        """
         return unit(self.pooled_image(tokens))[:, None]
 
     def pooled_text(self, text: TextBatch) -> Tensor:
@@ -202,20 +209,24 @@ class Encoder(nn.Module, ABC):
         self._lacks("text")
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the states [B, L, H] of the texts' tokens; needs the capability ``text_states``."""
+        """Return the states [B, L, H] of the texts' tokens; needs the capability ``text_states``.
+
+        ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
+        """
         self._lacks("text_states")
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images with texts: return query states [B, n_q, H] and text states [B, L, H].
 
-        Needs the capability ``composed``.
+        Needs the capability ``composed``. ``tokens`` [B, M, W] are image tokens; ``ids`` and ``mask`` [B, L]
+        as in :class:`TextBatch`.
         """
         self._lacks("composed")
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
         """Return a vector for each image with its text [B, D], not normalised.
 
-        Needs the capability ``composed``.
+        Needs the capability ``composed``. ``tokens`` [B, M, W] are image tokens.
         """
         self._lacks("composed")
 
@@ -223,7 +234,7 @@ class Encoder(nn.Module, ABC):
         """Return vectors as :meth:`pooled_text`, with ``words`` [B, H] as word embeddings at ``places``.
 
         ``places`` [B, L] is bool; all places of a text get the same vector. Needs the capability
-        ``word_embeddings``.
+        ``word_embeddings``. ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
         """
         self._lacks("word_embeddings")
 

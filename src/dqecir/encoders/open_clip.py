@@ -81,11 +81,17 @@ class OpenClipText(nn.Module):
         self.text = text
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None) -> SimpleNamespace:
-        """Return the vectors [B, D] of token ids [B, L], in the field ``pooler_output``."""
+        """Return the vectors [B, D] of token ids [B, L], in the field ``pooler_output``.
+
+        ``attention_mask`` is ignored.
+        """
         return SimpleNamespace(pooler_output=self.text(input_ids))
 
     def text_model(self, input_ids: Tensor, attention_mask: Tensor | None) -> SimpleNamespace:
-        """Return the states [B, L, H] of token ids [B, L], in the field ``last_hidden_state``."""
+        """Return the states [B, L, H] of token ids [B, L], in the field ``last_hidden_state``.
+
+        ``attention_mask`` is ignored.
+        """
         found = self.text.forward_intermediates(
             input_ids, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
         )

@@ -36,7 +36,8 @@ def paired_gain(after: RetrievalResults, before: RetrievalResults, seed: int = 0
 
     Questions about the same reference (the same product, if there are products) are drawn together, because
     they are not independent. With fewer than ``FEWEST_REFERENCES`` references the interval contains every
-    possible difference. Raises :class:`DataError` if the results are of different questions.
+    possible difference. ``seed`` draws the samples. Raises :class:`DataError` if the results are of different
+    questions.
     """
     benchmark = after.benchmark
     if before.benchmark is not benchmark:

@@ -38,7 +38,8 @@ def confusion(
 
     Returns percentages. ``told apart``: questions that rank their own target above the other question's
     (chance: 50). ``both told apart``: pairs in which both questions do. ``told apart/<column>``: the same for
-    each attribute with enough pairs. Empty without pairs. The method must be in evaluation mode.
+    each attribute with enough pairs. Empty without pairs. The method must be in evaluation mode. ``store``
+    has the benchmark's images in order; ``encoder`` encodes the texts.
     """
     if not pairs:
         return {}
@@ -77,7 +78,7 @@ def nearest_intents(
     Two queries have the same intent if they have a right answer in common. Queries of a category are compared
     by the cosine of their mean embeddings (of all their vectors for the rule ``likelihood``). Only queries
     for which there is another query with the same intent count; empty if there is none. The method must be in
-    evaluation mode.
+    evaluation mode. ``store`` has the images of ``benchmark`` in order; ``encoder`` encodes the texts.
     """
     wrong, counted = 0, 0
     for category in benchmark.galleries:
@@ -116,7 +117,8 @@ def shortcuts(
 
     ``R@10 text alone``: the reference is that of another query; ``R@10 image alone``: the text is. High
     values mean that the text or the image alone is enough. The other query is drawn as in
-    :func:`with_another`. The method must be in evaluation mode.
+    :func:`with_another`. The method must be in evaluation mode. ``store`` has the images of ``benchmark`` in
+    order; ``encoder`` encodes the texts.
     """
     found = {}
     for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
@@ -169,7 +171,8 @@ def half_results(
     """Return two results: of every question's reference alone, and of its text alone.
 
     The reference gets an empty text; the text gets the mean image tokens of its gallery as a reference. The
-    method must be in evaluation mode.
+    method must be in evaluation mode. ``store`` has the images of ``benchmark`` in order; ``encoder`` encodes
+    the texts.
     """
     targets = embed_images(method, store)
     by_reference, by_text = (
@@ -218,7 +221,8 @@ def robustness(
 
     The gap compares ``results`` with those of half questions. The spread is over ``reworded``
     (:func:`~dqecir.questions.paraphrases.paraphrases`); if it has no questions, there is no spread. The
-    method must be in evaluation mode.
+    method must be in evaluation mode. ``store`` has the benchmark's images in order; ``encoder`` encodes the
+    texts.
     """
     precisions = [
         each.average_precision_10 for each in half_results(method, store, encoder, results.benchmark)
@@ -245,7 +249,7 @@ def diagnose(
     """Return all measures of this file for a method in evaluation mode: name -> value.
 
     ``results`` are those of its questions, ``pairs`` as in :func:`confusion`, ``reworded`` as in
-    :func:`robustness`.
+    :func:`robustness`. ``store`` has the benchmark's images in order; ``encoder`` encodes the texts.
     """
     benchmark = results.benchmark
     was_training = method.training

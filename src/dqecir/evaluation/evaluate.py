@@ -44,7 +44,7 @@ def embed_queries(
 ) -> Tensor:
     """Return query embeddings [Q, n_q, D] on the CPU of references (positions in the store) and texts.
 
-    ``blank`` as in :func:`compose_stored`.
+    ``blank`` as in :func:`compose_stored`. ``encoder`` encodes the texts.
     """
     queries = compose_stored(method, store, encoder, references, texts, blank)
     return torch.cat([query.embeddings.cpu() for query in queries])
@@ -60,7 +60,8 @@ def query_scores(
     """Yield (category, numbers of q questions, scores [q, |gallery|]) until all questions are scored.
 
     ``text`` returns the text of a question, as a protocol defines it. Default: the method joins the captions
-    in their order, as FashionIQ's evaluation does.
+    in their order, as FashionIQ's evaluation does. ``store`` has the images of ``benchmark`` in order;
+    ``encoder`` encodes the texts.
     """
     worded = text or (lambda question: method.text(question.captions))
     with_answers = isinstance(benchmark, Benchmark)
@@ -108,7 +109,7 @@ def evaluate(
 ) -> RetrievalResults:
     """Rank every query of ``benchmark`` with ``method``; ``store`` has its images in order.
 
-    ``text`` as in :func:`query_scores`, ``kept`` as in :func:`collect`.
+    ``text`` as in :func:`query_scores`, ``kept`` as in :func:`collect`. ``encoder`` encodes the texts.
     """
     was_training = method.training
     method.eval()

@@ -103,7 +103,8 @@ class Protocol:
     ) -> Benchmark:
         """Read a split of the data set in ``folder`` for this protocol.
 
-        Arguments and errors are those of the data set's reader.
+        Arguments and errors are those of the data set's reader. ``images`` is the folder of the pictures, if
+        it is another one; ``check_images``: whether they must exist.
         """
         return _READERS[self.data](self, folder, split, images=images, check_images=check_images)
 

@@ -37,7 +37,10 @@ def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
 def results_of(
     model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
 ) -> RetrievalResults:
-    """Return the results of a model on ``benchmark`` under a protocol; ``kept`` as in :func:`collect`."""
+    """Return the results of a model on ``benchmark`` under a protocol; ``kept`` as in :func:`collect`.
+
+    ``store`` has the benchmark's images in order.
+    """
     text = wording_of(model.method, protocol)
     return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
 
@@ -100,7 +103,8 @@ def submit(
 ) -> list[Path]:
     """Rank a split whose answers are not published, write the files for its server, and return their paths.
 
-    Arguments and errors as in :func:`evaluate_on_protocol`; no picture may be missing.
+    Arguments and errors as in :func:`evaluate_on_protocol`; no picture may be missing. ``out`` is the folder
+    of the files.
     """
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)

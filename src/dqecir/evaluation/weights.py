@@ -39,7 +39,8 @@ def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
 def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
     """Return R@10 and mAP@10, in percent, of the questions that request each attribute.
 
-    The keys are ``asks of <attribute>/R@10`` and ``/mAP@10``.
+    The keys are ``asks of <attribute>/R@10`` and ``/mAP@10``. ``asked``: attribute -> mask [Q], from
+    :func:`asking_of`.
     """
     found = {}
     for name, rows in asked.items():
@@ -50,7 +51,10 @@ def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bo
 
 @torch.no_grad()
 def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> Tensor:
-    """Return the attribute weights [Q, A] of all questions of a benchmark, on the CPU."""
+    """Return the attribute weights [Q, A] of all questions of a benchmark, on the CPU.
+
+    ``store`` has the images of ``benchmark`` in order; ``encoder`` encodes the texts.
+    """
     references, texts = _questions(method, benchmark.triplets)
     queries = compose_stored(method, store, encoder, references, texts)
     # A method with attributes always has weights, so this cannot be None.

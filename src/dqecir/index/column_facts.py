@@ -87,7 +87,10 @@ def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: in
 
 
 def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: int) -> NumberRange:
-    """Return the range of ``numbers`` [M]; ``counts`` [M] items have each of them."""
+    """Return the range of ``numbers`` [M]; ``counts`` [M] items have each of them.
+
+    ``bins`` is the number of equal intervals.
+    """
     numbers, counts = numbers[counts > 0], counts[counts > 0]
     least, most = float(numbers.min()), float(numbers.max())
     places = np.zeros(len(numbers), dtype=np.int64)

@@ -152,8 +152,9 @@ class Index(ABC):
         """Write an index of all items of ``batches``, with one batch in memory at a time.
 
         The index is written completely or not at all; an index that is already in ``folder`` is replaced only
-        at the end. Raises :class:`EngineError` if the folder holds other files, if there are no items, for an
-        id that comes twice, and as :meth:`ItemBatch.as_stored`.
+        at the end. ``header`` names the model and the shape of embeddings. Raises :class:`EngineError` if the
+        folder holds other files, if there are no items, for an id that comes twice, and as
+        :meth:`ItemBatch.as_stored`.
         """
 
     @abstractmethod

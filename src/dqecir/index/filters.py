@@ -34,7 +34,10 @@ from dqecir.settings import nearest
 
 
 def has_numbers(columns: Collection[Columns], name: str) -> bool:
-    """Return whether any item has a number in this attribute."""
+    """Return whether any item has a number in this attribute.
+
+    ``name`` is the attribute, ``columns`` those of the index in parts.
+    """
     return any(part[name].has_numbers for part in columns)
 
 
@@ -61,7 +64,10 @@ class Filter(ABC):
         """Return the filter as an expression that :func:`parse_filter` reads back."""
 
     def check(self, columns: Collection[Columns]) -> None:
-        """Raise :class:`FilterError` for an unknown attribute, or for < or > without any numbers."""
+        """Raise :class:`FilterError` for an unknown attribute, or for < or > without any numbers.
+
+        ``columns`` are those of the index in parts.
+        """
         known = {name for part in columns for name in part.names} - RESERVED
         for comparison in self.comparisons():
             name = comparison.name

@@ -23,7 +23,8 @@ def with_payloads(
 ) -> SegmentEntry:
     """Write those of ``entries`` (row -> id and payload) whose payload has changed.
 
-    Returns the segment's entry for the manifest, with this change.
+    Returns the segment's entry for the manifest, with this change. ``folder`` is the index's, ``generation``
+    the number of the next generation.
     """
     names = {
         row: _changed_names(segment.items.entry(row)[1], payload) for row, (_, payload) in entries.items()
@@ -37,7 +38,8 @@ def with_payloads(
 def join_changes(folder: Path, generation: int, segment: Segment, merged: range) -> SegmentEntry:
     """Merge the changes at the places ``merged``, which are the newest, into one.
 
-    Returns the segment's entry for the manifest, with the merged change.
+    Returns the segment's entry for the manifest, with the merged change. ``folder`` is the index's,
+    ``generation`` the number of the next generation.
     """
     rows = {row for change in segment.items.changes[merged.start :] for row in change.rows.tolist()}
     entries = {row: segment.items.entry(row) for row in rows}

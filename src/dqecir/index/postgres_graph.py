@@ -51,7 +51,7 @@ def why_no_graph(width: int, settings: SearchSettings) -> str | None:
 def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph | None:
     """Make a graph of the vectors of a store; None if the store has no items.
 
-    Others may change the store meanwhile.
+    Others may change the store meanwhile. ``width`` is that of the vectors.
     """
     vector = store.extension.named("vector")
     mean = f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}"

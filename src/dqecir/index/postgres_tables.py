@@ -253,7 +253,7 @@ def _facts_in(name: str, value: object) -> Iterator[UUID]:
 def facts_of(name: str, value: object) -> list[UUID]:
     """Return the keys that equal values share: one of their number, or else one of their text in lower case.
 
-    A number that is not written plainly, such as 1e+17, has both.
+    A number that is not written plainly, such as 1e+17, has both. ``name`` is the attribute.
     """
     number, texts = as_number(value), []
     if not math.isfinite(as_number(str(value))):

@@ -107,7 +107,10 @@ class Collection:
         return self._call(lambda client: [found.name for found in client.get_collections().collections])
 
     def index(self, key: str, kind: str) -> None:
-        """Index a payload field, so that filters on it are fast; does nothing if it is indexed already."""
+        """Index a payload field, so that filters on it are fast; does nothing if it is indexed already.
+
+        ``key`` is the field, ``kind`` Qdrant's type of index.
+        """
         # The client that acts as the server cannot index fields, and would warn about each.
         if self.url != IN_MEMORY:
             schema = models.PayloadSchemaType(kind)

@@ -82,7 +82,7 @@ def points_of(
 ) -> Iterator[models.PointStruct]:
     """Yield the points for the items of a batch, numbered from ``first``.
 
-    ``stored`` are their float16 tokens.
+    ``stored`` are their float16 tokens. ``writer`` names the change that makes ``generation``.
     """
     vectors = (stored[:, 0] if stored.shape[1] == 1 else stored).float().numpy()
     for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True)):

@@ -182,7 +182,10 @@ def tokens_of(items: Sequence[StoredItem], header: IndexHeader) -> Tensor:
 def best_hits(
     query: Tensor, items: Iterable[StoredItem], k: int, header: IndexHeader, preference: Preference
 ) -> list[Hit]:
-    """Return the ``k`` best of some items for a query [n_q, D]; equal scores come in the order of adding."""
+    """Return the ``k`` best of some items for a query [n_q, D]; equal scores come in the order of adding.
+
+    ``preference`` adds to the scores.
+    """
     ordered = sorted(items, key=lambda item: item.number)
     if not ordered:
         return []

@@ -57,7 +57,8 @@ def best_of_segments(
 
     ``exclude`` and ``where`` as in :meth:`Index.search`. If a segment has more than ``settings.exact_up_to``
     allowed items, its projected vectors choose the items to score, if it has them. ``added``: for each
-    segment, numbers [B, N] to add to the scores. Rows are counted through all segments.
+    segment, numbers [B, N] to add to the scores. Rows are counted through all segments. ``rule`` is the score
+    rule.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0

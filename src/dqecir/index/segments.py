@@ -301,7 +301,10 @@ def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings |
 
 
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
-    """Mark items of a segment as dead, in a new file for this generation; return the segment's new entry."""
+    """Mark items of a segment as dead, in a new file for this generation; return the segment's new entry.
+
+    ``folder`` is the index's; ``ids`` are those of the items.
+    """
     rows = segment.rows(ids)
     rows = rows[rows >= 0]
     if not len(rows):
@@ -367,8 +370,9 @@ def write_segment(
 ) -> SegmentEntry:
     """Write a segment with all items of ``parts``, one part in memory at a time; return its entry.
 
-    No manifest names it yet. Its vectors are projected if ``settings`` need it. Raises :class:`EngineError`
-    for an id that comes twice, and if there are no items; the files are then removed.
+    No manifest names it yet. Its vectors are projected if ``settings`` need it. ``folder`` is the index's,
+    ``generation`` the number of its next generation. Raises :class:`EngineError` for an id that comes twice,
+    and if there are no items; the files are then removed.
     """
     place = folder / f"s{generation:08}"
     path, digest, longest = place / "tokens.npy", hashlib.sha256(), 0.0

@@ -17,7 +17,10 @@ AUTO = "auto"
 
 
 def use_device(name: str) -> None:
-    """Choose the device of this process and of those that it starts; ``auto`` changes nothing."""
+    """Choose the device of this process and of those that it starts; ``auto`` changes nothing.
+
+    ``name`` is auto, cpu, cuda or mps.
+    """
     if name != AUTO:
         os.environ[VARIABLE] = name
 

@@ -104,7 +104,10 @@ def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int
 
 
 def roles(words: Sequence[str], parts: Sequence[tuple[int, int]], named: Sequence[bool]) -> list[Role]:
-    """Return the role of every word; ``named`` marks the words of names, because only their roles matter."""
+    """Return the role of every word; ``named`` marks the words of names, because only their roles matter.
+
+    ``parts`` are those of :func:`segments`.
+    """
     found = [Role.WANTED] * len(words)
     open_swap: set[str] = set()
     for start, end in parts:

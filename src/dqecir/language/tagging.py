@@ -237,7 +237,8 @@ class Tagger:
     def tag(self, words: Sequence[str], marks: Sequence[int], category: str = "") -> list[Tag]:
         """Return the tag of each word.
 
-        ``category`` is the kind of the reference's garment, if it is known.
+        ``category`` is the kind of the reference's garment, if it is known. ``marks``: what each word names
+        in the catalogue (:class:`Mark`).
         """
         found: list[Tag] = []
         for start in range(0, len(words), WINDOW):

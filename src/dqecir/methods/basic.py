@@ -64,7 +64,10 @@ class BasicStatistics:
 
     @classmethod
     def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
-        """Compute the statistics from unit features of a gallery [N, D] and of two corpora [T, D] each."""
+        """Compute the statistics from unit features of a gallery [N, D] and of two corpora [T, D] each.
+
+        ``options`` are those of the projection.
+        """
         image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
         centred = images - image_mean
         kept = projection(subjects - text_mean, styles - text_mean, options)

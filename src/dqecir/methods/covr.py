@@ -44,7 +44,8 @@ def hn_nce(
     cross-entropies.
 
     ``published_normaliser`` divides w_ij of the rows by the sum of row j instead of row i, as the published
-    code does. Raises ``ValueError`` if the scores are not [B, B] with B of at least 2.
+    code does. τ is ``temperature``, α ``alpha`` and β ``beta``. Raises ``ValueError`` if the scores are not
+    [B, B] with B of at least 2.
     """
     rows = len(scores)
     if scores.shape != (rows, rows) or rows < 2:

@@ -173,7 +173,8 @@ class Dqe(Method):
     def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
         """Compose queries.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
+        image tokens [B, M, W].
         """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)

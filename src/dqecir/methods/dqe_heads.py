@@ -89,7 +89,8 @@ class DqeHeads(HeadedDqe):
     ) -> tuple[Query, list[Tensor]]:
         """Return the queries, and for each column the logits [B, values] of the values that it requests.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
+        image tokens [B, M, W].
         """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]

@@ -224,7 +224,8 @@ class DqeValues(HeadedDqe):
     def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
         """Compose queries with their parts.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
+        image tokens [B, M, W].
         """
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]

@@ -14,14 +14,17 @@ def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tens
     """Return KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), the mean over the batch (docs/method.md, E8).
 
     ``positive`` [B] are the scores s⁺ of targets, ``negative`` [B, K] those of negatives. p* is 1 for the
-    target. With K = 1 the loss equals softplus(-(s⁺ - s⁻) / τ), which is QuRe's.
+    target. With K = 1 the loss equals softplus(-(s⁺ - s⁻) / τ), which is QuRe's. τ is ``temperature``.
     """
     logits = torch.cat([positive[:, None], negative], dim=1) / temperature
     return -logits.log_softmax(dim=1)[:, 0].mean()
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Return [m - s⁺ + s⁻]₊ for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs (E8)."""
+    """Return [m - s⁺ + s⁻]₊ for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs (E8).
+
+    m is ``margin``.
+    """
     return (margin - positive[:, None] + negative).clamp(min=0).mean()
 
 
@@ -85,7 +88,7 @@ def hardness_weighted(
 
     The sum is over all n negatives. The weights have mean 1 and no gradient; β is ``hardness``, and 0 gives
     equal weights. ``left_out`` as in :func:`contrastive`. The weights are those of HN-NCE in CoVR (arXiv
-    2308.14746), but only from query to target.
+    2308.14746), but only from query to target. τ is ``temperature``.
     """
     logits = scores / temperature
     own = F.one_hot(targets, scores.shape[1]).bool()
@@ -132,6 +135,7 @@ def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) ->
 def preference(positive: Tensor, negative: Tensor, temperature: Tensor, margin: float) -> Tensor:
     """Return -log σ((s⁺ - s⁻ - m) / τ) for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs.
 
-    The target's score should exceed each negative's by the margin m, as in preference optimisation.
+    The target's score should exceed each negative's by the margin m, as in preference optimisation. τ is
+    ``temperature``.
     """
     return F.softplus((margin - positive[:, None] + negative) / temperature).mean()

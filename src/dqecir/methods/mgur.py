@@ -54,7 +54,7 @@ def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
     """Return ½(e^(-S) · CE(q · f̃) + S) for queries q [B, D] and candidates with noise f̃ [C, D].
 
     CE is the cross-entropy of the ``targets`` [B] among the candidates; S is the standard deviation of all
-    numbers in f̃.
+    numbers in f̃. f̃ is ``augmented``.
     """
     spread = augmented.std()
     matched = contrastive(queries @ augmented.T, targets, queries.new_tensor(1.0))

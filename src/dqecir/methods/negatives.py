@@ -90,7 +90,7 @@ def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
 def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
     """Return the limits of a zone as Δ: those at the shares ``low`` and ``high`` of each query's ranking.
 
-    The ranking has only eligible candidates.
+    The ranking has only eligible candidates. ``delta`` is Δ [Q, N].
     """
     ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
     last = eligible.sum(dim=1).clamp(min=1) - 1
@@ -100,13 +100,19 @@ def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) ->
 
 
 def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
-    """Return a mask [Q, N] of the candidates in the zone low <= Δ <= high (E7)."""
+    """Return a mask [Q, N] of the candidates in the zone low <= Δ <= high (E7).
+
+    ``delta`` is Δ [Q, N]; ``bounds`` are low and high, [Q] each. Only eligible candidates are in a zone.
+    """
     low, high = bounds
     return eligible & (delta >= low[:, None]) & (delta <= high[:, None])
 
 
 def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """Return a mask [Q, N] of the ``size`` eligible candidates with Δ > 0 that are nearest to the zone."""
+    """Return a mask [Q, N] of the ``size`` eligible candidates with Δ > 0 that are nearest to the zone.
+
+    ``delta`` is Δ [Q, N]; ``bounds`` are the zone's limits, [Q] each.
+    """
     low, high = bounds
     distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
     distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)
@@ -117,7 +123,7 @@ def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
     """Return a mask [Q, N] of the ``size`` eligible candidates ranked just before the target, and just after.
 
     Candidates before the target have Δ < 0, and some are right answers that nobody annotated; the mid-zone
-    has only candidates after it.
+    has only candidates after it. ``delta`` is Δ [Q, N].
     """
     before = (-delta).masked_fill(~eligible | (delta >= 0), torch.inf)
     after = delta.masked_fill(~eligible | (delta < 0), torch.inf)
@@ -130,6 +136,7 @@ def zone_or_fallback(
     """Return a mask [Q, N] of each query's zone, which is not empty if any candidate is eligible.
 
     The second result [Q] bool says which zones were empty, and were filled by the fallback (Algorithm 1, 3).
+    ``delta`` is Δ [Q, N]; ``bounds`` are the zones' limits, [Q] each.
     """
     members = mid_zone(delta, eligible, bounds)
     empty = ~members.any(dim=1)

@@ -119,7 +119,10 @@ class PredictedAttributes(Baseline):
         }
 
     def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """Return the query [V] of the reference in ``row``: requested values, else the reference's own."""
+        """Return the query [V] of the reference in ``row``: requested values, else the reference's own.
+
+        ``asked``: column -> requested values; ``shown`` as from :meth:`shown`.
+        """
         parts = []
         for column in self.columns:
             admissible = self.admissible(column, asked)

@@ -76,7 +76,10 @@ class PromptHeads(nn.Module):
         self.usual.copy_((images @ self.directions.T).mean(dim=0))
 
     def forward(self, images: Tensor, temperature: Tensor) -> list[Tensor]:
-        """Return the probabilities of each column's values, [N, values], for images' unit vectors [N, D]."""
+        """Return the probabilities of each column's values, [N, values], for images' unit vectors [N, D].
+
+        ``temperature`` is that of the encoder.
+        """
         logits = (images @ self.directions.T - self.usual) / temperature
         parts = logits.split([len(values) for values in self.columns.values()], dim=1)
         return [part.softmax(dim=1) for part in parts]

@@ -129,7 +129,8 @@ class Searle(Inversion):
     def invert(self, tokens: Tensor, nearest: Tensor | None = None) -> Tensor:
         """Return pseudo-words [C, W] of images [C, M, W'], each optimised alone, without gradient.
 
-        ``nearest`` [C]: the nearest concept of each image; None without concepts.
+        ``nearest`` [C]: the nearest concept of each image; None without concepts. ``tokens`` are the image
+        tokens.
         """
         options = self.options
         wanted = self.direction(tokens)
@@ -171,7 +172,10 @@ class Searle(Inversion):
         return (self.direction(tokens) @ names.T).argmax(dim=1)
 
     def apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
-        """Return 1 - cosine between a sentence with the concept's name and one with the pseudo-word, [C]."""
+        """Return 1 - cosine between a sentence with the concept's name and one with the pseudo-word, [C].
+
+        ``nearest`` [C]: the concept of each image.
+        """
         assert self.concepts is not None
         owner = self.concepts.owner.to(nearest.device)
         chances = torch.rand(len(nearest), len(owner), device=nearest.device)

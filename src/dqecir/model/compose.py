@@ -45,8 +45,8 @@ def compose_stored(
 ) -> Iterator[Query]:
     """Compose references, given by their positions in ``store``, and texts into queries.
 
-    Yields :data:`CHUNK` queries at a time, in order. Raises :class:`DataError` for an empty text, unless
-    ``blank`` allows it.
+    Yields :data:`CHUNK` queries at a time, in order. ``encoder`` encodes the texts. Raises :class:`DataError`
+    for an empty text, unless ``blank`` allows it.
     """
     for start in range(0, len(texts), CHUNK):
         some = slice(start, start + CHUNK)
@@ -81,7 +81,10 @@ class QueryComposer:
     """Composes queries with one model, and caches the image tokens of references."""
 
     def __init__(self, model: ComposedModel, tokens_kept: int = 0) -> None:
-        """Take the model, and the size of the cache of image tokens in bytes; 0: no cache."""
+        """Take the model, and the size of the cache of image tokens in bytes; 0: no cache.
+
+        ``tokens_kept`` is that size.
+        """
         self.model = model.eval()
         self._keeps = tokens_kept > 0
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
@@ -89,7 +92,7 @@ class QueryComposer:
     def reference(self, image: ImageSource, weight: float = 1.0) -> Reference:
         """Read a picture for :meth:`compose`; a file whose image tokens are cached is not decoded.
 
-        Raises ``ImageError`` if the picture cannot be used.
+        ``weight`` as in :class:`Reference`. Raises ``ImageError`` if the picture cannot be used.
         """
         key = file_state(image) if self._keeps and isinstance(image, Path | RemotePicture) else None
         tokens = None if key is None else self._tokens.get(key)

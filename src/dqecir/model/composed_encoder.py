@@ -41,9 +41,9 @@ class ComposedEncoder:
     def encode(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
         """Encode inputs that are all queries or all candidates: [B, D], or [B, n, D] for n vectors each.
 
-        An input with a text, even an empty one, is a query. Raises :class:`DataError` if ``inputs`` is empty
-        or mixes queries and candidates, if a picture is missing or cannot be used, or if an input has a text
-        that is not a string or has other keys.
+        An input with a text, even an empty one, is a query. ``batch_size`` inputs are encoded at a time.
+        Raises :class:`DataError` if ``inputs`` is empty or mixes queries and candidates, if a picture is
+        missing or cannot be used, or if an input has a text that is not a string or has other keys.
         """
         asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
         if any(asked) and not all(asked):

@@ -209,7 +209,8 @@ class ComposedModel:
         """Upload the model to ``repo_id`` (OWNER/NAME) of the hub, which is created if necessary.
 
         With ``tower_by_reference`` the tower must have a hub name itself. Log in with ``hf auth login``
-        first. Raises :class:`DataError` if the hub refuses the upload.
+        first. ``half`` and ``tower_by_reference`` as in :meth:`save_pretrained`; ``private``: whether others
+        cannot see it. Raises :class:`DataError` if the hub refuses the upload.
         """
         source = self.tower_source
         if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:

@@ -80,7 +80,8 @@ def right_answers(
 ) -> Iterator[tuple[Positions, Positions]]:
     """Yield two arrays for each question: the images of ``gallery`` that are right, and the undecided ones.
 
-    Both are positions in ascending order, without the reference.
+    Both are positions in ascending order, without the reference. ``coded`` are the true attributes;
+    ``asked``: column -> requested values of each question.
     """
     tables = [
         _packed(coded.admitted(column, references, asked), coded.codes[column, gallery])
@@ -102,7 +103,8 @@ def wrong_as_asked(
     """Return a mask [Q, K] of the images that lack a requested value, but are otherwise right answers.
 
     ``images`` [Q, K] are positions. Such images are hard negatives: the reference unchanged, or with another
-    change. An image with an unknown value is undecided, and so not a hard negative.
+    change. An image with an unknown value is undecided, and so not a hard negative. ``coded`` are the true
+    attributes; ``asked``: column -> requested values of each question.
     """
     lacks, differs = np.zeros(images.shape, dtype=bool), np.zeros(images.shape, dtype=bool)
     for column, name in enumerate(coded.columns):

@@ -72,7 +72,8 @@ def with_comparatives(
 
     It says truly how the target's number differs from the reference's. ``answered``: remove right answers
     that do not fulfil it, and leave images with an unknown number out of the ranking, for testing searches
-    that filter. Training does not use this, because pictures do not show numbers.
+    that filter. Training does not use this, because pictures do not show numbers. ``comparatives`` has the
+    words.
     """
     rng = random.Random(f"{seed} comparatives")
     triplets = []

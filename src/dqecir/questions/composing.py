@@ -55,8 +55,9 @@ def catalogue_benchmark(
     phrases; with ``"evaluation"`` every second question has only held-out phrases
     (``Triplet.unseen_wording``).
 
-    The same ``seed`` gives the same questions. Rankings leave out the reference. Raises ``DataError`` if the
-    split or the column does not exist, if a setting is wrong, or if no pair can be drawn.
+    The same ``seed`` gives the same questions. Rankings leave out the reference. ``vocabularies`` word the
+    texts. Default: the shipped ones. Raises ``DataError`` if the split or the column does not exist, if a
+    setting is wrong, or if no pair can be drawn.
     """
     if wording not in ("train", "evaluation"):
         raise DataError(f"the wording {wording!r} is unknown: choose 'train' or 'evaluation'")

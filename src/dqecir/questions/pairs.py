@@ -69,7 +69,8 @@ def draw_pairs(
     with another image, and the images of a pair show two products.
 
     An attribute counts as changed if both images have a value. No target has an unknown value in an attribute
-    that is compared. Raises :class:`DataError` if there are too many columns.
+    that is compared. ``coded`` are the true attributes; ``draw`` says how to draw. Raises :class:`DataError`
+    if there are too many columns.
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(

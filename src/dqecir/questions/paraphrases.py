@@ -25,7 +25,7 @@ def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int =
 
     All wordings of a question request the same values, so that its right answers stay. Every second wording
     has only phrases that are held out of training. A question without enough wordings is left out; a
-    benchmark without true attributes gives no questions.
+    benchmark without true attributes gives no questions. ``seed`` draws questions and wordings.
     """
     if not benchmark.attributes:
         return replace(benchmark, triplets=())

@@ -123,7 +123,7 @@ class CaptionGenerator:
         ``reference``: column -> value of the reference, which names the objects of a scene. A mention states
         the new value, compares it, or denies the old one; if two mentions of an attribute request different
         sets of values, their intersection is requested. Where a vocabulary has no held-out phrase, a seen one
-        is used, and the result is not ``unseen``.
+        is used, and the result is not ``unseen``. ``rng`` draws the phrases.
         """
         text = _Text(held_out, {**(reference or {}), **{change.column: change.before for change in changes}})
         captions = [self._caption(share, text, rng) for share in _shared_out(changes, rng)]

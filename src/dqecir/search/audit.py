@@ -137,8 +137,8 @@ def audit(
     the first ``numbers`` of candidates. ``model`` composes ``count`` queries from pictures of random items
     and generated texts; without readable pictures or without a model, queries are made from the items'
     embeddings. If ``apply``, the recommended settings are stored in the index; otherwise the index is not
-    changed. Raises ``EngineError`` if ``model`` did not make this index, and ``DataError`` if the index has
-    at most :data:`BEST` items.
+    changed. ``seed`` draws the items. Raises ``EngineError`` if ``model`` did not make this index, and
+    ``DataError`` if the index has at most :data:`BEST` items.
     """
     if model is not None:
         index.check_model(model)
@@ -211,6 +211,7 @@ def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
     """Make queries [B, n_q, D] from items' target embeddings ``tokens`` [B, n_t, D], without a model.
 
     Each query is the item's embedding with a part of the embedding of another item (``others``, same shape).
+    ``rule`` is the score rule, which decides the shape.
     """
     if rule in ("product", "harris"):
         return torch.cat([tokens, others], dim=1)

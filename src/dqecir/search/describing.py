@@ -54,8 +54,8 @@ def describe_pictures(
     columns. Default: ``photos``, or all columns of the model if it does not predict those.
 
     Returns the number of described pictures, and the refusals: pictures with an error, and files in the
-    folders that are not pictures. Raises :class:`DataError` if there is no picture, or if the model does not
-    predict ``columns``.
+    folders that are not pictures. ``describer`` predicts them. Raises :class:`DataError` if there is no
+    picture, or if the model does not predict ``columns``.
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")

@@ -46,7 +46,8 @@ def attribute_scores(
     random items. A part of the query is a column, an attribute (if the method has no columns), or
     :data:`OVERALL`. Its contribution is its part of the result's score less the mean of that part over the
     sample; only positive contributions count, and their shares add up to 1. Shares below :data:`LEAST` are
-    left out. A result has no contributions if none is positive, or if the method has no attributes.
+    left out. A result has no contributions if none is positive, or if the method has no attributes. ``rule``
+    is the score rule of ``query``; ``attributes`` are the model's, in order.
     """
     if query.parts is None or not found:
         return [[() for _ in tokens] for tokens in found]
@@ -74,7 +75,7 @@ def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
 
     ``tokens`` are target embeddings [B or 1, N, n_t, D] of N items for B queries. The P last numbers are
     those of ``query.parts.pieces`` (``query.parts`` must not be None), the first is the rest; their sum is
-    the score.
+    the score. ``rule`` is the score rule of ``query``.
     """
     return CONTRIBUTIONS[rule](query, tokens, rule)
 
@@ -189,8 +190,9 @@ def heat_maps(
 
     A cell's heat is gradient x input: the change of the score if that place had the mean colour of the
     picture. The gradient is taken at the pixels, because an image token depends on more than its own place.
-    If the score has no gradient, the picture is covered with its mean colour cell by cell instead. Raises
-    :class:`DataError` for a ``steering`` that :func:`dqecir.search.steering.steered` rejects.
+    If the score has no gradient, the picture is covered with its mean colour cell by cell instead. ``target``
+    is the picture of the result. Raises :class:`DataError` for a ``steering`` that
+    :func:`dqecir.search.steering.steered` rejects.
     """
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
 

@@ -122,7 +122,8 @@ def named_items(
 
     ``references`` has None for a picture that is not an item. Left out of the results are all views of the
     references, of ``less`` and of ``exclude``, and all items that show a reference's picture, because
-    products may share one. Unknown ids are kept as they are.
+    products may share one. Unknown ids are kept as they are. ``more`` and ``less`` are ids that results
+    should, or should not, resemble.
     """
     items = tuple(None if name is None else item_named(index, name) for name in references)
     disliked = tuple(item_named(index, name) for name in less)

@@ -42,7 +42,8 @@ def reranked(
 
     ``picture_of`` returns the picture of a payload, or None. Candidates with equal scores keep the order of
     the search, and candidates without a readable picture come last. Results keep the scores of the search.
-    Raises :class:`DataError` if the reranker does not return one score for each picture.
+    ``response`` has the candidates. Raises :class:`DataError` if the reranker does not return one score for
+    each picture.
     """
     results = response.results
     count = min(request.rerank, len(results))
@@ -107,7 +108,7 @@ class AttributeChecker:
 def admissible_values(asked: RequestedValue, values: Sequence[str]) -> torch.Tensor | None:
     """Return a mask over ``values``: 1 for each that is requested ("red", "red or blue", "not red"), else 0.
 
-    Returns None if no requested value is among ``values``.
+    Returns None if no requested value is among ``values``. ``asked`` is what a text requests.
     """
     if asked.value is None:
         return None

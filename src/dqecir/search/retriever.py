@@ -94,8 +94,8 @@ class ComposedRetriever:
         ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
         Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder without a text tower.
         ``options`` are those of the method. An index that the retriever builds stores encoder and method.
-        Raises :class:`DataError` for a method that must be trained first, or that needs more than the encoder
-        provides.
+        ``device`` is auto, cpu, cuda or mps. Raises :class:`DataError` for a method that must be trained
+        first, or that needs more than the encoder provides.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device_named(device)), maker=maker)
@@ -104,7 +104,8 @@ class ComposedRetriever:
     def of_index(cls, folder: Path | str, model: Path | str | None = None, device: str = "cpu") -> Self:
         """Open the index in ``folder``, and read the model folder ``model``.
 
-        Default of ``model``: the encoder that the index stores, else the shipped model.
+        Default of ``model``: the encoder that the index stores, else the shipped model. ``device`` is auto,
+        cpu, cuda or mps.
         """
         maker = read_maker(Path(folder)) if model is None else None
         return cls(model_of_index(Path(folder), model).to(device_named(device)), maker=maker).open_index(
@@ -118,7 +119,8 @@ class ComposedRetriever:
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
         """Return target embeddings [N, n_t, D] of N images: n_t vectors of width D for each.
 
-        Raises ``ImageError`` if an image cannot be used, and :class:`DataError` if the list is empty.
+        ``batch_size`` images are encoded at a time. Raises ``ImageError`` if an image cannot be used, and
+        :class:`DataError` if the list is empty.
         """
         if not images:
             raise DataError("the list of images is empty: give at least one image to encode")
@@ -166,8 +168,9 @@ class ComposedRetriever:
 
         ``tokens`` is a folder (:class:`TokenStore`) that keeps the image tokens of each picture, so that a
         later index of a model with the same tower need not encode it again. ``sheet`` names a sheet of the
-        table's workbook. Default: the first. Raises :class:`DataError` if no picture can be used, if the
-        table has mistakes, or if ``out`` holds files that are not an index.
+        table's workbook. Default: the first. ``workers`` threads decode pictures; ``quiet`` hides the
+        progress. Raises :class:`DataError` if no picture can be used, if the table has mistakes, or if
+        ``out`` holds files that are not an index.
         """
         # Compute hashes first, so that a picture that changes meanwhile is encoded again by the next update.
         pictures = Pictures.of(images, sheet).with_contents()
@@ -230,8 +233,8 @@ class ComposedRetriever:
         Only new and changed pictures are encoded. Items whose row in the table has changed get new payloads,
         and items that are no longer in the table or the folder are deleted. Items that were added through the
         service or from another folder stay. Searches continue meanwhile; after an interruption, call this
-        again. ``sheet`` as in :meth:`build_index`. Raises :class:`EngineError` if the index has no item of
-        the folder.
+        again. ``sheet`` as in :meth:`build_index`. ``images`` is that folder. Raises :class:`EngineError` if
+        the index has no item of the folder.
         """
         index = self._opened()
         index.refresh()

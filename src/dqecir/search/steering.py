@@ -155,7 +155,8 @@ def boosted_and_steered(
 ) -> SteeredQuery:
     """Boost requested columns and ``garments`` (:func:`boost_requested`), then steer (:func:`steered`).
 
-    ``steerings`` has one entry for each query. Raises as :func:`steered`.
+    ``steerings`` has one entry for each query. ``attributes`` and ``rule`` as in :func:`steered`. Raises as
+    :func:`steered`.
     """
     query = boost_requested(query, garments=garments, strictness=[one.strictness for one in steerings])
     own = attribute_weights(query, attributes)

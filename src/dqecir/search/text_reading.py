@@ -82,7 +82,8 @@ def facts_to_read(index: Index) -> dict[str, ColumnFacts]:
 def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = None) -> Reader:
     """Make a reader of texts from an index's columns: it compares numbers, and finds values of all others.
 
-    ``tagger`` finds requested values that no rule finds. Default: the shipped one.
+    ``tagger`` finds requested values that no rule finds. Default: the shipped one. ``facts`` come from
+    :func:`facts_to_read`.
     """
     known = {name: _values(one) for name, one in sorted(facts.items())}
     values: dict[str, list[str]] = {}

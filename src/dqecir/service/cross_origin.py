@@ -29,7 +29,7 @@ def granted(scope: Scope, root_path: str, origins: frozenset[str]) -> Mapping[st
 
     The headers include :data:`ALLOWED` only if the request's origin is in ``origins`` and the request changes
     nothing. An OPTIONS request for which they include it is answered with these headers alone (a browser's
-    preflight).
+    preflight). ``scope`` is ASGI's of the request; ``root_path`` begins its path.
     """
     headers = Headers(scope=scope)
     path = scope["path"].removeprefix(root_path)

@@ -34,7 +34,10 @@ _QUALITY = 92
 
 
 def check_size(what: str, size: int) -> None:
-    """Raise ``DataError`` for a side, in pixels, that is too small or too large."""
+    """Raise ``DataError`` for a side, in pixels, that is too small or too large.
+
+    ``what`` the pictures show, for the error.
+    """
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
 
@@ -63,7 +66,7 @@ class DrawnCatalogue:
 
         The items are shuffled. If ``split`` is None, whole families go to train, val and test (80/10/10; each
         gets at least one if there are three or more); otherwise all items get ``split``. The same arguments
-        give the same rows.
+        give the same rows. ``arrangement``: families of similar items, or independent items.
         """
         if items < 1:
             raise DataError(f"a catalogue of {items} {self.what} is empty: give 1 or more")

@@ -106,7 +106,10 @@ class TrainingData:
         return len(self.references)
 
     def corpus(self, category: str, scope: str) -> Tensor:
-        """Return the images from which a category's negatives are chosen: positions [N], ascending."""
+        """Return the images from which a category's negatives are chosen: positions [N], ascending.
+
+        ``scope`` is ``targets`` or ``gallery`` (:attr:`NegativeSampling.corpus`).
+        """
         if scope == "gallery":
             return torch.from_numpy(self.benchmark.galleries[category])
         return self.targets[self.rows[category]].unique()

@@ -57,7 +57,7 @@ def fit_heads(
 
     ``old`` are heads to start from, if there are any; each column keeps its best weights on dev. ``train``
     and ``dev`` are stores of images with codes [N, C]: the place of the value in each column, or
-    ``UNKNOWN_CODE``.
+    ``UNKNOWN_CODE``. ``token_width`` is W of the image tokens.
     """
     torch.manual_seed(seed)
     device = chosen_device()
@@ -110,6 +110,7 @@ def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float 
     """Return the cross-entropy of each column that has a known value in the batch.
 
     ``logits``: column -> [B, values]; ``codes`` [B, C]: place of the right value, or ``UNKNOWN_CODE``.
+    ``smoothing`` is that of labels, 0 to 1.
     """
     return [
         F.cross_entropy(

@@ -368,7 +368,7 @@ class Pretrainer:
     def captions_of(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
         """Return a caption of each of B images, and which columns it mentions [B, C].
 
-        A title mentions none.
+        A title mentions none. ``place`` is the catalogue; ``step`` seeds the random choices.
         """
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")

@@ -20,7 +20,10 @@ def warm_up_rate(step: int, warm_up: int) -> float:
 
 
 def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
-    """Return the factor at ``step``: linear warm-up over ``warm_up`` steps, then cosine to ``final``."""
+    """Return the factor at ``step``: linear warm-up over ``warm_up`` steps, then cosine to ``final``.
+
+    ``steps`` is the number of all steps.
+    """
     if step < warm_up:
         return (step + 1) / warm_up
     progress = (step - warm_up) / max(steps - warm_up, 1)
@@ -65,7 +68,10 @@ class CosineSchedule(Strict):
     kind: Literal["cosine"] = "cosine"
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Return the factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``.
+
+        ``warm_up``: steps of the warm-up; ``final``: the last factor; ``epoch_steps`` is not used.
+        """
         return cosine_rate(step, steps, warm_up, final)
 
 
@@ -75,7 +81,10 @@ class EpochCosineSchedule(Strict):
     kind: Literal["epoch_cosine"]
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Return the factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``.
+
+        ``epoch_steps``: steps of an epoch; ``final``: the last factor; ``warm_up`` is not used.
+        """
         return epoch_cosine_rate(step // epoch_steps, steps / epoch_steps, final)
 
 
@@ -92,7 +101,10 @@ class OneCycleSchedule(Strict):
     trains 50, so that the rate stays high. If the cycle is shorter than the run, the last rate stays."""
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Return the factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``.
+
+        ``epoch_steps``: steps of an epoch; ``warm_up`` and ``final`` are not used.
+        """
         length = steps if self.built_for_epochs is None else round(self.built_for_epochs * epoch_steps)
         return one_cycle_rate(step, length, self.peak, self.start_divisor, self.end_divisor)
 
@@ -108,7 +120,10 @@ class StepSchedule(Strict):
     decay: float = Field(default=0.1, gt=0, lt=1)
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Return the factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``.
+
+        ``epoch_steps``: steps of an epoch; ``warm_up``: steps of the warm-up; ``final`` is not used.
+        """
         dropped = step_rate(step / epoch_steps, self.milestones, self.decay)
         return dropped * warm_up_rate(step, warm_up)
 
@@ -119,7 +134,10 @@ class ConstantSchedule(Strict):
     kind: Literal["constant"]
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Return the factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``.
+
+        ``warm_up``: steps of the warm-up; the others are not used.
+        """
         return warm_up_rate(step, warm_up)
 
 

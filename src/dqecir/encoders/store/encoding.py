@@ -78,8 +78,9 @@ def encode_missing(
     """Encode ``images`` (content hash -> file) and store their tokens; yield each file when that is done.
 
     A picture that cannot be used is left out and added to ``refused`` (content hash -> reason); if
-    ``refused`` is None, it raises :class:`DataError`. Raises :class:`DataError` if tokens cannot be stored;
-    tokens that were stored before stay.
+    ``refused`` is None, it raises :class:`DataError`. ``appender`` stores the tokens; ``tower`` turns
+    preprocessed pixels into tokens. Raises :class:`DataError` if tokens cannot be stored; tokens that were
+    stored before stay.
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:

@@ -60,7 +60,10 @@ class Layout:
 
     @classmethod
     def of(cls, identity: StoreIdentity, tokens: int, width: int) -> Layout:
-        """Return a layout with shards of at most ``SHARD_BYTES`` bytes, but with at least one image."""
+        """Return a layout with shards of at most ``SHARD_BYTES`` bytes, but with at least one image.
+
+        ``tokens`` and ``width`` are M and W.
+        """
         row = PRECISIONS[identity.precision].row(identity.views, tokens, width)
         return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
 
@@ -120,7 +123,8 @@ class Appender:
     def append(self, hashes: Sequence[str], fields: dict[str, NDArray[Any]], errors: Sequence[float]) -> None:
         """Add b images: ``fields`` are codes [b, V, M, W] and scales [b, V, M], ``errors`` one for each.
 
-        Raises :class:`DataError` if writing fails; earlier rows stay valid.
+        ``hashes`` are those of their files. Raises :class:`DataError` if writing fails; earlier rows stay
+        valid.
         """
         tokens, width = fields["codes"].shape[2:]
         if self.layout is None:
@@ -170,8 +174,8 @@ class Appender:
 def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
     """Lock ``folder`` during the ``with`` block, and yield an :class:`Appender`.
 
-    It waits for other processes; the lock of a killed process is released. Raises :class:`DataError` if the
-    folder cannot be written to.
+    It waits for other processes; the lock of a killed process is released. ``identity`` is what the folder
+    must have been made with. Raises :class:`DataError` if the folder cannot be written to.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -233,7 +233,10 @@ class ReadAhead:
         self.announced = ids, views, self.thread.submit(self.read, ids, views)
 
     def gather(self, ids: Tensor, views: Tensor) -> Tensor:
-        """Return tokens on the device, as :meth:`TokenStore.gather`; they need not be announced."""
+        """Return tokens on the device, as :meth:`TokenStore.gather`; they need not be announced.
+
+        ``ids`` [n] are images, in ``views`` [n].
+        """
         announced, self.announced = self.announced, None
         if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
             tokens = announced[2].result()
@@ -242,6 +245,9 @@ class ReadAhead:
         return tokens.to(self.device, non_blocking=True)
 
     def read(self, ids: Tensor, views: Tensor) -> Tensor:
-        """Return tokens as :meth:`TokenStore.gather`, in pinned memory if the device is a GPU."""
+        """Return tokens as :meth:`TokenStore.gather`, in pinned memory if the device is a GPU.
+
+        ``ids`` [n] are images, in ``views`` [n].
+        """
         tokens = self.store.gather(ids, views)
         return tokens.pin_memory() if self.device.type == "cuda" and not tokens.is_cuda else tokens

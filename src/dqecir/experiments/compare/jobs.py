@@ -62,7 +62,10 @@ def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
 
 
 def count(context: ComparisonContext, title: str) -> Result:
-    """Return each stage's operations of a step and of a refresh, and its trained numbers."""
+    """Return each stage's operations of a step and of a refresh, and its trained numbers.
+
+    ``title`` is that of the contestant.
+    """
 
     def counted(run: Path) -> Result:
         found = []
@@ -77,7 +80,8 @@ def count(context: ComparisonContext, title: str) -> Result:
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
     """Return the number of steps of each stage: equal shares of ``steps``, or of what ``budget`` allows.
 
-    From a budget of operations, refreshes of the negatives are paid first, then steps.
+    From a budget of operations, refreshes of the negatives are paid first, then steps. ``counted`` is the
+    result of :func:`count`; ``budget`` is in operations, None: count steps.
     """
     costs = counted["stages"]
     if budget is None:
@@ -87,7 +91,10 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
-    """Return the operations of all stages, with refreshes."""
+    """Return the operations of all stages, with refreshes.
+
+    ``counted`` is the result of :func:`count`; ``steps`` are those of each stage.
+    """
     stages = zip(steps, counted["stages"], strict=True)
     return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
 
@@ -95,7 +102,8 @@ def operations(counted: Result, steps: list[int], refreshes: int) -> float:
 def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
     """Train for a short time with ``factor`` times the recipe's learning rate, and measure on dev.
 
-    If the loss diverges, the result is the worst value, and no error.
+    If the loss diverges, the result is the worst value, and no error. ``title`` is that of the contestant;
+    ``steps``: number of steps of each stage.
     """
 
     def searched(run: Path) -> Result:
@@ -115,7 +123,8 @@ def train_and_measure(
 ) -> Result:
     """Train a contestant with one seed, and measure it on the questions that all are measured on.
 
-    ``factor`` multiplies the recipe's learning rate; ``steps``: number of steps of each stage.
+    ``factor`` multiplies the recipe's learning rate; ``steps``: number of steps of each stage. ``title`` is
+    that of the contestant; ``budget`` names the budget.
     """
 
     def measured(run: Path) -> Result:
@@ -152,7 +161,10 @@ def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float
 
 
 def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
-    """Return the metrics of predicted attributes with exact ranks, for the parser and for a perfect parse."""
+    """Return the metrics of predicted attributes with exact ranks, for the parser and for a perfect parse.
+
+    ``name`` begins the names of the rows.
+    """
     method = model.method
     if not isinstance(method, PredictedAttributes):
         return {}

@@ -82,7 +82,7 @@ def run_comparison(
 ) -> Result:
     """Run a comparison as :func:`compare`, from a recipe that is already read.
 
-    ``recipes`` is the folder of the comparison's recipe.
+    ``recipes`` is the folder of the comparison's recipe. The other arguments are those of :func:`compare`.
     """
     folder = None if model in (None, SHIPPED_MODEL) else located(model)[1]
     places = recipes, train.resolve(), (evaluation or train).resolve(), folder

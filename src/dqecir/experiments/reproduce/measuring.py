@@ -52,7 +52,10 @@ class Conditions:
 
 
 def conditions_of(protocol: Protocol, split: str, method: Method) -> Conditions:
-    """Return the conditions of a protocol for a method, which may word its own queries."""
+    """Return the conditions of a protocol for a method, which may word its own queries.
+
+    ``split`` is the measured split.
+    """
     captions = CAPTIONS[protocol.wording] + ("; and reversed, 2Q queries" if protocol.both_orders else "")
     return Conditions(
         protocol.name,

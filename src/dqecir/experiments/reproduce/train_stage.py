@@ -30,7 +30,7 @@ def train(
     """Train on the first of ``splits``, and choose the best epoch on the second.
 
     An interrupted run is resumed; a finished run is not changed. If there are several processes, one encodes
-    the images.
+    the images. ``start`` is the untrained model. The run is in the request's folder.
     """
     run = request.trained_here
     if (run / "done.json").exists():
@@ -71,7 +71,8 @@ def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
 
     A step that was repeated after a kill counts once.
 
-    Raises :class:`DataError` if the log is missing, or not that of a training.
+    ``headline`` is the metric's name, ``epoch_steps`` the number of steps of an epoch. Raises
+    :class:`DataError` if the log is missing, or not that of a training.
     """
     path = run / "log.jsonl"
     try:

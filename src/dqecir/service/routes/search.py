@@ -109,7 +109,8 @@ def _prepared(
 def as_reply(found: SearchResponse, method: str, took: float, root_path: str) -> dict[str, object]:
     """Return the JSON of a search response without validating it, because that would be slow.
 
-    ``took`` is in milliseconds; ``root_path`` begins the addresses of pictures.
+    ``took`` is in milliseconds; ``root_path`` begins the addresses of pictures. ``method`` is the name of the
+    method that searched.
     """
     reply = found.as_json(paths=False)
     for answer in reply["answers"]:
