@@ -134,7 +134,7 @@ def _is_name(squeezed: str) -> bool:
 def _word(cell: str) -> str:
     """Return a cell for comparison.
 
-    Of an address such as ``https://schema.org/InStock`` only the last part.
+    Of an address such as ``https://schema.org/InStock``, only the last part is kept.
     """
     return _squeezed(cell.rpartition("schema.org/")[2])
 

@@ -132,7 +132,7 @@ def _most_alike(
 ) -> dict[str, tuple[int, ...]]:
     """Return file -> the rows without a picture that are most like its rows.
 
-    The first of equally good files.
+    Of several equally good files, the first gets the row.
     """
     found: dict[str, list[int]] = {file: [] for file in rows_by_file}
 

@@ -216,7 +216,7 @@ def _records(text: str, delimiter: str) -> Iterator[Row]:
 def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
     """Return why several lines cannot be one row: a quotation mark is not closed in its own line.
 
-    Else None.
+    If it is closed there, return None.
     """
     try:
         list(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))

@@ -170,7 +170,7 @@ class Dual(Encoder):
     def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return token ids and attention mask as in the training of the text model.
 
-        No mask if padding is seen.
+        The mask is None if the model sees the padding.
         """
         ids = self._lengthened(ids.masked_fill(mask == 0, self.config.pad_id), self.config.pad_id)
         attended = self._turned(self._lengthened(mask, 0), mask)

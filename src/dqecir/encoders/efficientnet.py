@@ -65,7 +65,7 @@ class ConvNorm(nn.Module):
 class InvertedBlock(nn.Module):
     """Widen, filter each channel, narrow (MBConv).
 
-    With a shortcut if input and output have the same shape.
+    If input and output have the same shape, the input is added to the output.
     """
 
     def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:

@@ -152,7 +152,7 @@ class WordPieces:
     def _as_placeholder(self, word: str) -> Placeholder | None:
         """Return ``word`` as a placeholder if it is one known token, the same everywhere in a text.
 
-        Else None.
+        Return None for every other word.
         """
         found = set()
         for before in ("", "this is ", "a photo of "):

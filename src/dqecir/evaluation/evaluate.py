@@ -27,7 +27,7 @@ QueryFormatter = Callable[[Triplet | Question], str]
 def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
     """Return target embeddings [N, n_t, D] on the CPU of ``images`` (positions in the store).
 
-    Default: all.
+    Default: all images of the store.
     """
     wanted = torch.arange(len(store)) if images is None else images
     parts = [method.embed_target(store.gather(some).to(method.device)).cpu() for some in wanted.split(CHUNK)]

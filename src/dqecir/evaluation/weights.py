@@ -24,7 +24,7 @@ from dqecir.model.compose import CHUNK, compose_stored
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
     """Return attribute -> mask [Q] of the questions that request one of its columns.
 
-    Only requested attributes.
+    Attributes that no question requests are left out.
     """
     values = values_of(benchmark.attributes)
     asked = {}

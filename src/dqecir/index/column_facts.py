@@ -36,7 +36,7 @@ class ColumnFacts:
     values: Mapping[str, int] | None
     """Value -> number of items that have it; None if there are too many different values."""
     numbers: NumberRange | None
-    """None if some item has a value that is not a number."""
+    """The range of its numbers; None if some item has a value that is not a number."""
 
 
 def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFacts:

@@ -241,7 +241,7 @@ class ExactIndex(Index):
     def _quick(self) -> dict[str, int] | str | None:
         """Return facts for users about approximate search: its settings, or why it is off.
 
-        None if not set.
+        The result is None if approximate search is not set.
         """
         settings = self._current.manifest.quick
         if settings is None:

@@ -178,7 +178,7 @@ class Or(Filter):
 def conjuncts(where: Filter | None) -> Iterator[Filter]:
     """Yield the filters that must all be fulfilled: the parts of an ``and``, or the filter itself.
 
-    None for None.
+    Without a filter (None), yield nothing.
     """
     if isinstance(where, And):
         for part in where.parts:
@@ -196,7 +196,7 @@ def all_of(parts: Iterable[Filter]) -> Filter | None:
 def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
     """Return one filter for an expression and conditions, which must all be fulfilled.
 
-    None if there are none.
+    The result is None if there is neither an expression nor a condition.
 
     A condition has an ``attribute``, and ``values`` (the attribute must have one of them), ``least`` or
     ``most`` (its number must not be smaller or larger). Raises :class:`FilterError` if the expression cannot

@@ -146,7 +146,7 @@ class CatalogueText:
     def _rarity(self, term: str) -> float:
         """Return the inverse document frequency of a term among items that are not deleted.
 
-        0 if none has it.
+        It is 0 if no such item has the term.
         """
         if term not in self._idf:
             holding = (

@@ -28,7 +28,7 @@ def values_in(value: object) -> list[Value]:
 def least_number(value: object) -> float:
     """Return the number in a payload's field.
 
-    The smallest of several (a product's "from" price), NaN for none.
+    Of several numbers it is the smallest (a product's "from" price); without a number it is NaN.
     """
     numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
     return min(numbers, default=math.nan)

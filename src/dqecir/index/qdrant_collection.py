@@ -123,7 +123,7 @@ class Collection:
     def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
         """Write the record of the index as a whole.
 
-        With ``before``, only if the old record fulfils that condition.
+        With ``before``, it is written only if the old record fulfils that condition.
         """
         point = models.PointStruct(id=RECORD, vector={}, payload=payload)
         only = None if before is None else _filter(before)

@@ -168,7 +168,7 @@ class Linker:
     def named(self, words: Sequence[str]) -> Iterator[tuple[int, int, Named]]:
         """Yield exact names of values in ``words``: start, end, (column, value).
 
-        The longest name at each place.
+        Where several names begin at the same word, only the longest is yielded.
         """
         start = 0
         while start < len(words):
@@ -216,9 +216,9 @@ class Linker:
     def _sorts(self, words: Sequence[str], usual: str, columns: Sequence[str]) -> list[Named]:
         """Return the values that end with the usual garment ``usual``.
 
-        Only the nearest if other words say which.
+        If other words say which sort is meant, only the value nearest to them is returned.
 
-        Thus "running shoes" means one sort of shoes. Empty if no value ends with that noun.
+        Thus "running shoes" means one sort of shoes. The result is empty if no value ends with ``usual``.
         """
         sorts = self._kinds([usual], columns)
         if not sorts:

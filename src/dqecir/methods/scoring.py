@@ -66,7 +66,7 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
 def _two_similarities(queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the similarities [B, N] of the first and of the second query vector to the target.
 
-    At least 0.
+    Negative similarities are set to 0.
     """
     if queries.shape[1] != 2 or targets.shape[1] != 1:
         raise ValueError(

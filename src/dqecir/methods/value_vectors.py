@@ -81,7 +81,7 @@ class ValueTokens:
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return for each column its distribution in its own vector, [B, C, 1 + C, D].
 
-        All others are zero.
+        All other vectors are zero.
         """
         columns = self._tokens(wanted)
         places = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)

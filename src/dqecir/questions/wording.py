@@ -104,7 +104,7 @@ class CaptionGenerator:
     def group(self, column: str, value: str) -> str | None:
         """Return the name of the group within which a value may change.
 
-        The value itself if it is in no group.
+        If the value is in no group, it is the value itself.
 
         None if the column has no groups, so that every value may change into every other.
         """

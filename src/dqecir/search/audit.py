@@ -78,7 +78,7 @@ class Measured:
     """
 
     settings: SearchSettings | None
-    """None for the search that scores every item."""
+    """The settings of approximate search; None for the search that scores every item."""
     limit: Limit
     recall: float
     error: float

@@ -75,7 +75,7 @@ class PreparedRequest:
 
     request: SearchRequest
     references: tuple[Reference, ...]
-    """Empty for a search by text alone."""
+    """The references in the order of the request; empty for a search by text alone."""
     columns: Collection[Columns]
     """The columns of the index, one part for each of its shards."""
     said: RequestText

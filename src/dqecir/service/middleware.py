@@ -70,7 +70,7 @@ def log_to_standard_error() -> None:
 
 
 class Middleware:
-    """ASGI middleware around the application: see the module."""
+    """Adds headers, a log line and metrics to each request; answers unexpected errors with status 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str, origins: frozenset[str]) -> None:
         self._app, self._metrics, self._root_path, self._origins = app, metrics, root_path, origins

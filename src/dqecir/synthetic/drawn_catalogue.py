@@ -101,7 +101,7 @@ class DrawnCatalogue:
     ) -> Path:
         """Write ``attributes.csv`` and ``images/000000.jpg``, ``000001.jpg`` and so on to ``folder``.
 
-        Return it.
+        Return ``folder``.
 
         ``size`` is the side of the pictures in pixels, from 64 to 512 (default: :attr:`size`); the other
         arguments are those of :meth:`rows`. The folder is written completely or not at all. Raises

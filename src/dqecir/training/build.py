@@ -142,7 +142,7 @@ def _views(recipe: Recipe, place: int) -> int:
 def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:
     """Draw the triplets of a split as the recipe says.
 
-    In the dev split of a catalogue, two for each reference.
+    In the dev split of a catalogue there are two triplets for each reference.
     """
     settings, is_dev = recipe.triplets, split == "dev"
     if isinstance(source, Path):

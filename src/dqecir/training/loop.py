@@ -58,7 +58,7 @@ def bf16_pays(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return a context that computes in bfloat16 if ``precision`` is bf16, or auto and that is faster.
 
-    Else fp32.
+    If neither holds, it computes in float32.
     """
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -67,7 +67,7 @@ class TokenStore:
     def to(self, device: torch.device | str, budget: int) -> TokenStore:
         """Return a store with the tokens on ``device``.
 
-        This store if they have more than ``budget`` bytes.
+        If they have more than ``budget`` bytes, return this store.
         """
         if self.bytes > budget:
             return self

@@ -49,7 +49,7 @@ def recalled(path: Path) -> Result | None:
 def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
     """Return the result in ``path`` if it exists.
 
-    Else run ``work`` in a temporary folder, and store its result.
+    If not, run ``work`` in a temporary folder, store its result in ``path``, and return it.
     """
     result = recalled(path)
     if result is None:
