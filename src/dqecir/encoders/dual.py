@@ -139,7 +139,7 @@ class Dual(Encoder):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The factor of cosines in the encoder's training, to which ``logit_bias`` was added."""
+        """The factor s, a number, of the logits s·cosine + ``logit_bias`` in the encoder's training."""
         return 1 / self.temperature
 
     def pooled_image(self, tokens: Tensor) -> Tensor:

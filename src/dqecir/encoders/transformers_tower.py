@@ -55,7 +55,8 @@ def _token_shape(architecture: str, side: int) -> tuple[int, int]:
 def token_shape(architecture: Mapping[str, Any], side: int) -> tuple[int, int]:
     """Return number and width (M, W) of the image tokens for pictures of ``side`` pixels.
 
-    Raises :class:`CheckpointError` if the tower cannot read such pictures.
+    ``architecture`` is what the tower's ``config.json`` says. Raises :class:`CheckpointError` if the tower
+    cannot read such pictures.
     """
     return _token_shape(json.dumps(architecture, sort_keys=True), side)
 

@@ -104,7 +104,8 @@ class ComparisonRecipe(Strict):
         Untrained(method="image_plus_text"),
     )
     """Rows that are not trained: the name of a method, or its options too. If ``predicted_attributes`` is
-    among them, it is also ranked exactly, with its parser and with a perfect parse."""
+    among them, two more rows rank by its rules without its approximation by vectors: with the texts as
+    its parser reads them, and as a parser without errors would."""
 
     @model_validator(mode="after")
     def _titles_agree(self) -> ComparisonRecipe:
