@@ -115,7 +115,7 @@ class Covr(PooledMethod):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Return the frozen copy's mean target embeddings, unit [N, 1, D], for image tokens [N, M, W]."""
+        """Return each image's mean embedding by a frozen copy, unit [N, 1, D]; ``tokens`` [N, M, W]."""
         return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
 
     def target_state(self) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ from dqecir.methods.value_vectors import SlicedValues, ValueLayout, ValueSlices,
 from dqecir.settings import nearest
 
 SURE = 8.0
-"""Logit of m for a request that the rules read; it gives m = 0.9997."""
+"""Logit of the weight m of a column that the rules read as requested; it gives m = 0.9997."""
 
 UNLIKELY = 0.02
 """Added to the probability of a true value before its logarithm in the loss, because tables are sometimes

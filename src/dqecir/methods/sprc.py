@@ -38,7 +38,7 @@ class SprcOptions(InBatchOptions):
     """
 
     prompt_weight: float = Field(default=1.0, ge=0)
-    """Weight of the contrast of the third pass; 0 saves that pass."""
+    """Weight of the contrastive loss of queries made from the learned prompt and the text; 0: none."""
     alignment_weight: float = Field(default=1.0, ge=0)
     """Weight of the distance between the mean query state and the mean learned prompt."""
 

@@ -91,7 +91,7 @@ class Keys:
 
     @property
     def can_write(self) -> bool:
-        """Whether there is a way to write: a write key, or from this machine without keys."""
+        """Whether anyone can write: with a write key, or without keys if only this machine has access."""
         return self._local or any(key.kind == "write" for key in self._keys)
 
     def check_read(self, headers: Headers, embedded: bool = True, counted: bool = True) -> None:

@@ -104,8 +104,8 @@ class ComparisonRecipe(Strict):
         Untrained(method="image_plus_text"),
     )
     """Rows that are not trained: the name of a method, or its options too. If ``predicted_attributes`` is
-    among them, two more rows rank by its rules without its approximation by vectors: with the texts as
-    its parser reads them, and as a parser without errors would."""
+    among them, two more rows rank by the exact log-probability instead of the inner product: with the
+    texts as its parser reads them, and as a parser without errors would."""
 
     @model_validator(mode="after")
     def _titles_agree(self) -> ComparisonRecipe:

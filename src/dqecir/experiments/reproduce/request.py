@@ -49,11 +49,13 @@ DATA_SETS: Mapping[str, DataSet] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for in a reproduction.
+    """What the user asks for in a reproduction; its fields are the options of ``dqecir reproduce``.
 
-    ``folder`` is the published data set, ``images`` the folder of its pictures (default: ``folder``),
-    ``tokens`` the folder of image tokens (default: ``out/tokens``). If ``run`` is given, that run of this or
-    another data set is measured, and nothing is trained.
+    ``data`` is the name of the data set, such as ``fashioniq``, and ``weights`` names the untrained weights.
+    ``missing``: refuse if images are missing, or skip the questions that need them. ``folder`` is the
+    published data set, ``images`` the folder of its pictures (default: ``folder``), ``tokens`` the folder of
+    image tokens (default: ``out/tokens``). If ``run`` is given, that run of this or another data set is
+    measured, and nothing is trained.
     """
 
     data: str

@@ -50,7 +50,7 @@ def train(
 
 @dataclass(frozen=True)
 class TrainingCourse:
-    """The course of a training, from its log: pairs (epoch, value) of the loss and of the headline."""
+    """The course of a training, by its log: (epoch, value) pairs of the loss and the headline metric."""
 
     loss: tuple[tuple[float, float], ...]
     headline: tuple[tuple[float, float], ...]
