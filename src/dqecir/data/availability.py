@@ -74,7 +74,10 @@ def is_sold_out(cells: Mapping[str, str]) -> bool:
 
 
 def marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``attributes`` with :data:`SOLD_OUT` added, if one whose name means availability says so."""
+    """Return a copy of ``attributes``, with :data:`SOLD_OUT`: True added if they say that it is sold out.
+
+    Only attributes whose names mean availability count; :func:`is_sold_out` decides.
+    """
     told = {name: str(value) for name, value in attributes.items() if _is_name(_squeezed(name))}
     return {**attributes, **({SOLD_OUT: True} if is_sold_out(told) else {})}
 

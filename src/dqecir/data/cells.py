@@ -44,7 +44,7 @@ def has_value(cell: str) -> bool:
 
 
 def values_of(table: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return column -> its different values, sorted."""
+    """Return column -> its different values, sorted; empty and unknown cells are left out."""
     return {column: sorted(filter(has_value, set(cells))) for column, cells in table.items()}
 
 

@@ -125,7 +125,7 @@ class WordPieces:
         return WordPieces(self.pieces, self.settings)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the two files of a tokenizer, as transformers does."""
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``, which transformers can also read."""
         # Remove the maximum length of texts, which is not a setting of this tokenizer.
         write_json(folder / _FILE, json.loads(self.pieces.to_str()) | {"truncation": None})
         write_json(folder / _SETTINGS_FILE, dict(self.settings))

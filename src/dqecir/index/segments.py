@@ -107,7 +107,10 @@ class SegmentEntry(Strict):
 
     @property
     def files(self) -> list[str | None]:
-        """The names of its files, and of the folders of its changes, in the index's folder."""
+        """Names of all files, and of the folders of changes, that belong in the segment's own folder.
+
+        None stands for a file that the segment does not have.
+        """
         text = TEXT if self.text_sha256 else None
         projected = (PROJECTED, DIRECTIONS) if self.projected_sha256 else ()
         changes = (change.name for change in self.changes)

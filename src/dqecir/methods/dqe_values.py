@@ -107,10 +107,10 @@ class Hints:
 
 @dataclass(frozen=True)
 class Composed:
-    """Queries with their parts, for the loss.
+    """Queries, and what the losses also need: the values that they ask for.
 
-    ``wanted``: for each column the distribution q_c [B, values]; ``asks`` [B, C]: the logits of the weights
-    m.
+    ``wanted``: for each column c the distribution q_c [B, values] of the values that the target should have.
+    ``asks`` [B, C]: logits of the weights m_c, which say how far the text requests each column.
     """
 
     query: Query

@@ -68,12 +68,14 @@ def with_comparatives(
     seed: int,
     answered: bool,
 ) -> Benchmark:
-    """Add a comparison of one number to the texts of a seeded ``share`` (0 to 1) of the questions.
+    """Add a clause such as "and is cheaper" to texts of questions; return the new benchmark.
 
-    It says truly how the target's number differs from the reference's. ``answered``: remove right answers
-    that do not fulfil it, and leave images with an unknown number out of the ranking, for testing searches
-    that filter. Training does not use this, because pictures do not show numbers. ``comparatives`` has the
-    words.
+    The clause says truly whether the target's number in one column is smaller or larger than the
+    reference's. A question for which this can be said gets a clause with the probability ``share`` (0 to 1);
+    ``seed`` draws. ``numbers``: column -> numbers of the images; ``comparatives`` has the phrases.
+    ``answered``: also remove right answers that do not fulfil the clause, and leave images with an unknown
+    number out of the ranking, for testing searches that filter. Training sets it to False, because pictures
+    do not show numbers.
     """
     rng = random.Random(f"{seed} comparatives")
     triplets = []

@@ -74,9 +74,10 @@ class Editor:
     def edit(self, picture: Image.Image, text: str) -> Image.Image:
         """Return ``picture`` (RGB) edited as ``text`` says.
 
-        The longer side of the result has at most ``settings.side`` pixels; the proportions are kept. The same
-        picture, text and seed give the same result. Raises :class:`EditError` if something is missing, if
-        ``text`` is empty, or if the pipeline fails.
+        The picture is first enlarged or reduced: its longer side becomes ``settings.side``, and both sides
+        are rounded to multiples of 8 pixels, for which a little of the edges may be cut off. The same
+        picture, text and settings give the same result. Raises :class:`EditError` if something is missing,
+        if ``text`` is empty, or if the pipeline fails.
         """
         lacking = self.missing()
         if lacking is not None:

@@ -32,9 +32,10 @@ UNTRAINED = (
 def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
     """Return a model of an encoder and an untrained method, and its description for storing with an index.
 
-    ``encoder`` is a hub name or a folder. Default of ``method``: ``image_plus_text``, or ``token_mean`` for
-    an encoder without a text tower. ``options`` are those of the method. Raises :class:`DataError` for a
-    method that must be trained first, or that needs more than the encoder provides.
+    ``encoder`` is a hub name or a folder. Default of ``method``: ``image_plus_text``; ``read_together`` for
+    an encoder that reads texts only together with images; ``token_mean`` for one that reads none.
+    ``options`` are those of the method. Raises :class:`DataError` for a method that must be trained first,
+    or that needs more than the encoder provides.
     """
     if method is not None and method_named(method).name not in UNTRAINED:
         names = ", ".join(UNTRAINED)

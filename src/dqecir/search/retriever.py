@@ -92,10 +92,11 @@ class ComposedRetriever:
         """Make a retriever from a published encoder and a method that needs no training.
 
         ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
-        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder without a text tower.
-        ``options`` are those of the method. An index that the retriever builds stores encoder and method.
-        ``device`` is auto, cpu, cuda or mps. Raises :class:`DataError` for a method that must be trained
-        first, or that needs more than the encoder provides.
+        Default of ``method``: ``image_plus_text``; ``read_together`` for an encoder that reads texts only
+        together with images; ``token_mean`` for one that reads none. ``options`` are those of the method. An
+        index that the retriever builds stores encoder and method. ``device`` is auto, cpu, cuda or mps.
+        Raises :class:`DataError` for a method that must be trained first, or that needs more than the encoder
+        provides.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device_named(device)), maker=maker)

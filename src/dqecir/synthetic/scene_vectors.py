@@ -51,7 +51,7 @@ def check_vector(attributes: Mapping[str, str]) -> None:
     if (attributes["other"] == ALONE) != (attributes["other_colour"] == ""):
         raise DataError(
             f"the other object {attributes['other']!r} does not fit the other_colour "
-            f"{attributes['other_colour']!r}: the object none, and no other, has the colour none"
+            f"{attributes['other_colour']!r}: leave other_colour empty for {ALONE!r}, and only for it"
         )
     if attributes["other"] == attributes["figure"]:
         raise DataError(f"figure and other are both {attributes['other']!r}: their shapes must differ")

@@ -163,9 +163,10 @@ class Draw:
 def with_single_captions(
     data: TrainingData, method: Method, encoder: TextEncoder
 ) -> tuple[TextBatch, TextBatch | None]:
-    """Return texts and reverse texts with 2Q more rows: the first caption of each query alone, then the last.
+    """Return the texts and the reverse texts of ``data``, each followed by 2Q rows of single captions.
 
-    Raises :class:`DataError` if a query has more than two captions.
+    These are the first caption of each of the Q queries alone, then the last of each. Reverse texts are None
+    if ``data`` has none. Raises :class:`DataError` if a query has more than two captions.
     """
     triplets = data.benchmark.triplets
     if any(len(triplet.captions) > 2 for triplet in triplets):

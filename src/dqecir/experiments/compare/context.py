@@ -95,7 +95,10 @@ class ComparisonContext:
 
     @cached_property
     def pairs(self) -> list[ConfusablePair]:
-        """Pairs of questions that differ in one value; empty without true attributes."""
+        """Pairs of questions about one reference whose targets differ in one attribute only.
+
+        Empty if the questions have no true attributes.
+        """
         if not self.questions.attributes:
             return []
         return confusable_pairs(self.questions, self.recipe.confusable, seed=self.recipe.question_seed)
