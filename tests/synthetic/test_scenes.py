@@ -60,8 +60,8 @@ def test_random_vectors_are_valid_and_reach_every_value():
     ("change", "message"),
     [
         ({"figure": "starr"}, "did you mean 'star'"),
-        ({"other": "circle"}, "the object none, and no other"),
-        ({"other_colour": "red"}, "the object none, and no other"),
+        ({"other": "circle"}, "leave other_colour empty for 'none', and only for it"),
+        ({"other_colour": "red"}, "leave other_colour empty for 'none', and only for it"),
         ({"other": "star", "other_colour": "red"}, "both 'star'"),
     ],
 )
