@@ -285,7 +285,7 @@ def test_what_a_composer_lacks_is_named_as_its_code_names_it(fixture, source):
     used = kind.published_keys.load(composer, state).used
     assert used
     for lost in used:
-        with pytest.raises(CheckpointError, match=f"1 missing: {re.escape(lost)}$"):
+        with pytest.raises(CheckpointError, match=f"1 missing: {re.escape(lost)};"):
             kind.published_keys.load(composer, {key: value for key, value in state.items() if key != lost})
 
 

@@ -288,7 +288,7 @@ def load_strictly(
     )
     if not report.complete:
         raise CheckpointError(
-            f"the checkpoint does not fit this model: {report}; name one of this model's sizes"
+            f"the checkpoint does not fit this model: {report}; name a checkpoint of this model"
         )
     module.load_state_dict(dict(state))
     return report
