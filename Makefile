@@ -31,7 +31,7 @@ coverage: install
 	$(BIN)/coverage combine --quiet
 	@mkdir -p build
 	$(BIN)/coverage json --quiet -o build/coverage.json
-	$(BIN)/python benchmarks/write_coverage.py build/coverage.json
+	$(BIN)/python -m benchmarks.write_coverage build/coverage.json
 	@grep covers docs/coverage.md
 
 # Types and form of the page's JavaScript, by the tools that package-lock.json names.

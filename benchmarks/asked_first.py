@@ -1,6 +1,6 @@
 """Measure what a search gains and loses by boosting requested attributes (``boost_requested``).
 
-    python benchmarks/asked_first.py --data PHOTOS --name photos --out WORK/asked-photos.json
+    python -m benchmarks.asked_first --data PHOTOS --name photos --out WORK/asked-photos.json
 
 For several weights of requested columns, the shipped model is measured on the val split: the usual metrics,
 and the share of the ten best results that show all requested values, by the table.

@@ -1,6 +1,6 @@
 """Measure the pretrained backbone: accuracy of its attribute heads, and the cost of each stage.
 
-    python benchmarks/backbone.py --model MODEL --data PHOTOS --data GARMENTS_VAL --work WORK
+    python -m benchmarks.backbone --model MODEL --data PHOTOS --data GARMENTS_VAL --work WORK
 
 Prints one table and writes WORK/backbone.json for ``benchmarks/write_results.py``.
 """

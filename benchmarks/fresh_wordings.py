@@ -1,7 +1,7 @@
 """Ask questions in wordings that neither the authors of the parser nor any training saw, and in the usual
 ones.
 
-    python benchmarks/fresh_wordings.py --data PHOTOS --name photos --seed 505 \\
+    python -m benchmarks.fresh_wordings --data PHOTOS --name photos --seed 505 \\
         --model "DQE with attribute values=RUN0/best" --model "DQE with attribute values=RUN1/best" \\
         --out WORK/fresh-photos.json
 

@@ -1,6 +1,6 @@
 """Measure whether results show the right garment: the one that a text names, or else the reference's.
 
-    python benchmarks/garments_kept.py --data PHOTOS --write docs/language.md
+    python -m benchmarks.garments_kept --data PHOTOS --write docs/language.md
 
 Named: each garment is requested ("is a dress") from ten references of other garments; counted is the share of
 the first five results that show it. Kept: "in red" is requested from 100 references for which the gallery has
@@ -22,10 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarks.pages import write_part
 from numpy.typing import NDArray
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.training.pretraining_data import HELD_OUT, hold_out
@@ -37,7 +37,6 @@ REFERENCES = 10
 KEPT = 100
 COLORS = ("black", "white", "blue", "red", "grey", "green", "pink", "beige", "yellow", "brown", "navy")
 HEADS = ("named", "kept", "in the colour", "reference read rightly", "kept of these")
-START, END = "<!-- garments: written by benchmarks/garments_kept.py -->", "<!-- end of garments -->"
 
 Question = tuple[int, str, str]
 """A place of a reference, a text, and the garment that the results should be."""
@@ -154,12 +153,9 @@ def main() -> None:
                     own = [f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in figures]
                     lines.append([f"{split} ({len(places)})", knows, f"{strictness:g}", *own])
                     print(*lines[-1], seeds, file=sys.stderr, flush=True)
-    page = given.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
     said = f"Percent, mean ± standard deviation over {len(given.seeds)} seeds:"
     heads = ["photos", "index", "strictness", *HEADS]
-    write_text(given.write, "\n".join([before + START, said, "", *table(heads, lines), END + after]))
+    write_part(given.write, "garments", [said, "", *table(heads, lines)])
 
 
 if __name__ == "__main__":

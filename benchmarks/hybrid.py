@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarks.pages import write_part
 from benchmarks.word_weight import average_precision, write_split
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.index.contract import Index
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.language.tagging import words_of
 from dqecir.search.retriever import ComposedRetriever
@@ -34,7 +34,6 @@ LEAST = 3
 """Right answers that a question has."""
 ROWS = ("picture and words", "BM25, reference's title and text", "BM25, text", "picture alone")
 
-START, END = "<!-- hybrid: written by benchmarks/hybrid.py -->", "<!-- end of hybrid -->"
 
 Question = tuple[int, str, np.ndarray]
 """A place of a reference, a text, and which items are right."""
@@ -130,10 +129,7 @@ def main() -> None:
         f"mAP@10 in percent, {given.questions} questions a seed over {len(places):,} products "
         f"({given.split}):"
     )
-    page = given.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    write_text(given.write, "\n".join([before + START, said, "", *table(heads, rows), END + after]))
+    write_part(given.write, "hybrid", [said, "", *table(heads, rows)])
 
 
 if __name__ == "__main__":

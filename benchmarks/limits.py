@@ -1,7 +1,7 @@
 """Measure the upper limit of attribute heads: predicted attributes with a perfect parse, and possible
 improvements.
 
-    python benchmarks/limits.py --data PHOTOS --model MODEL --name photos --out WORK/limits-photos.json
+    python -m benchmarks.limits --data PHOTOS --model MODEL --name photos --out WORK/limits-photos.json
 
 Questions of the dev split are ranked by the log-probability that a candidate shows the requested values,
 which are taken from the questions themselves: as an inner product, exactly, with the true values of the

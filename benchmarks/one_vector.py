@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from benchmarks.pages import write_part
 from benchmarks.speed.timing import machine, paired
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from dqecir.evaluation.evaluate import embed_images, embed_queries, evaluate
 from dqecir.evaluation.metrics import summarise
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
-from dqecir.io.files import write_json, write_text
+from dqecir.io.files import write_json
 from dqecir.methods import value_vectors
 from dqecir.methods.dqe_values import DqeValues
 from dqecir.methods.value_vectors import ValueSlices
@@ -42,7 +43,6 @@ from dqecir.training.recipe import read_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "method.md"
-START, END = "<!-- one vector: written by benchmarks/one_vector.py -->", "<!-- end of one vector -->"
 KEPT = ("R@10", "mAP@10")
 RULES = ("likelihood", "dot")
 FEWER = (224, 192, 176)
@@ -233,14 +233,14 @@ def where(found: Measurement) -> str:
     return f"{machine}, load {used['load']} at the end"
 
 
-def written(work: Path) -> str:
-    """Return the section, with the parts that were measured."""
+def written(work: Path) -> list[str]:
+    """Return the lines of the page's part, with what was measured."""
     read = {
         part: json.loads((work / f"{part}.json").read_text(encoding="utf-8"))
         for part in ("untrained", "trained", "search")
         if (work / f"{part}.json").exists()
     }
-    lines = [START]
+    lines: list[str] = []
     if found := read.get("untrained"):
         lines += [
             "",
@@ -265,7 +265,7 @@ def written(work: Path) -> str:
             "",
             *timed(found),
         ]
-    return "\n".join([*lines, END])
+    return lines
 
 
 def main() -> None:
@@ -281,9 +281,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     for part in given.part:
         if part == "write":
-            page = PAGE.read_text(encoding="utf-8")
-            before, after = page.split(START)[0], page.split(END)[1]
-            write_text(PAGE, before + written(given.work) + after)
+            write_part(PAGE, "one vector", written(given.work))
             continue
         if part == "trained":
             found = trained(given.data, given.work, given.steps, given.seeds)

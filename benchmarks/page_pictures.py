@@ -2,7 +2,7 @@
 
     python -c "from dqecir import ComposedRetriever as R; \\
         R.from_pretrained().model.with_method('image_plus_text', {}).save_pretrained('RIVAL')"
-    python benchmarks/page_pictures.py --rival plain=RIVAL    # or any other model
+    python -m benchmarks.page_pictures --rival plain=RIVAL    # or any other model
 
 Writes docs/pictures/page-*.webp. Needs a Chromium (`make browser`).
 """

@@ -2,7 +2,7 @@
 over real photos and over a shop's products.
 
     make demo
-    python benchmarks/pictures.py --photos PHOTOS --products PRODUCTS --demo demo
+    python -m benchmarks.pictures --photos PHOTOS --products PRODUCTS --demo demo
 
 The questions were chosen before their results were known. Photos are indexed without their table, products
 with it. Writes docs/pictures.

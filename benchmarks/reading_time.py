@@ -1,7 +1,7 @@
 """Measure the time that reading its text adds to a search: milliseconds per text of the reader, and of the
 rules.
 
-    python benchmarks/reading_time.py
+    python -m benchmarks.reading_time
 
 Texts are the reader's own test texts. Rules and reader read every text in turns on one core. The command
 prints medians of CPU milliseconds over texts and rounds, because other work disturbs them less than the

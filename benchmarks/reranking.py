@@ -18,17 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from benchmarks.pages import write_part
 
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Triplet
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.engine import SearchEngine
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.search.search_request import SearchRequest
 
-START, END = "<!-- written by benchmarks/reranking.py -->", "<!-- end of reranking -->"
 DEPTHS = (10, 50)
 KEPT = 10
 
@@ -100,11 +99,7 @@ def main() -> None:
         f"{len(benchmark.triplets)} questions over the {len(ids):,} photos of {given.split}; percent, and "
         "milliseconds of one processor core a query:"
     )
-    page = given.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    lines = [before + START, said, "", *table(["ranked by", "mAP@10", "ms"], cells), "", END + after]
-    write_text(given.write, "\n".join(lines))
+    write_part(given.write, "reranking", [said, "", *table(["ranked by", "mAP@10", "ms"], cells)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Count the calls between files that one search makes: ``python benchmarks/search_path.py``.
+"""Count the calls between files that one search makes: ``python -m benchmarks.search_path``.
 
 A call counts once, however often it is made, if its caller and its callee are in different files of
 ``service/``, ``search/`` and ``model/``. Calls below the public functions of other rooms do not count.

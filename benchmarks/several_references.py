@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.pages import write_part
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.model.compose import Reference
@@ -33,7 +33,6 @@ from dqecir.search.retriever import ComposedRetriever
 from dqecir.search.search_request import PreparedRequest, SearchRequest, WeightedReference
 from dqecir.synthetic.garments import GARMENTS
 
-START, END = "<!-- written by benchmarks/several_references.py -->", "<!-- end of several references -->"
 ASKED = ("color", "sleeves", "neck", "length", "fit", "print")
 """Columns that a text asks of; no other column depends on them."""
 NEAR = 3
@@ -191,10 +190,7 @@ def main() -> None:
         f"mAP@10 in percent, {given.questions} questions of either kind a seed, over {given.items:,} drawn "
         "garments:"
     )
-    page = given.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    write_text(given.write, "\n".join([before + START, said, "", *table(heads, rows), "", END + after]))
+    write_part(given.write, "several references", [said, "", *table(heads, rows)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Turn a trained model into the shipped one: half precision, and its card.
 
-    python benchmarks/ship_model.py RUN/best
+    python -m benchmarks.ship_model RUN/best
 
 Writes src/dqecir/assets/dqecir-small and prints its size.
 """

@@ -1,6 +1,6 @@
 """Compare the shipped model with that of version 0.1.0, and write the tables of docs/shipped-model.md.
 
-    python benchmarks/shipped_model.py --photos PHOTOS --products PRODUCTS --drawn GARMENTS
+    python -m benchmarks.shipped_model --photos PHOTOS --products PRODUCTS --drawn GARMENTS
 
 Questions are those of the ``val`` splits of three catalogues: PRODUCTS as ``recipes/data/shop-sources.yaml``
 reads it, and GARMENTS as ``dqecir catalogue render GARMENTS --items 2000 --seed 99 --split val`` draws it.
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from benchmarks.pages import write_part
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.triplets import Benchmark
@@ -24,7 +25,6 @@ from dqecir.evaluation.metrics import RetrievalResults, collect, summarise
 from dqecir.evaluation.oracles import oracle_scores
 from dqecir.evaluation.predicted import predicted_scores
 from dqecir.evaluation.table import baselines
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model.composed_model import ComposedModel
@@ -37,7 +37,6 @@ from dqecir.training.recipe import SourcesFile
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "shipped-model.md"
 EARLIER = ROOT / "tests" / "models" / "of_0_1_0"
-BEGIN, END = "<!-- written by benchmarks/shipped_model.py -->\n", "<!-- end -->\n"
 COLUMNS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck", "gender", "usage")
 QUESTIONS = 2000
 
@@ -108,13 +107,12 @@ def main() -> None:
     )
     written = [
         "Percent; ± is the standard error over questions. One seed of training. "
-        f"Machine: {platform.machine()}, {os.cpu_count()} cores.\n"
+        f"Machine: {platform.machine()}, {os.cpu_count()} cores.",
+        "",
     ]
     for title, catalogue, beside in parts:
-        written.append(f"### {title}\n\n" + "\n".join(measured(catalogue, model, beside)) + "\n")
-    page = PAGE.read_text(encoding="utf-8")
-    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-    write_text(PAGE, page[:start] + "\n".join(written) + page[end:])
+        written += [f"### {title}", "", *measured(catalogue, model, beside), ""]
+    write_part(PAGE, "accuracy", written)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Follow docs/quickstart-shop.md with real products: time and memory of each step, and ten searches.
 
-    python benchmarks/shop_of_products.py SCRATCH --products 600 --form excel --no-fit
-    python benchmarks/shop_of_products.py SCRATCH OTHER … --write
+    python -m benchmarks.shop_of_products SCRATCH --products 600 --form excel --no-fit
+    python -m benchmarks.shop_of_products SCRATCH OTHER … --write
 
 ``$DQECIR_SHARED/data/products`` holds ``attributes.csv`` and ``images.zip``; products are drawn by seed. The
 form of the shop's table is that of ``attributes.csv``, an Excel workbook, an export as Shopify writes it, or
@@ -31,13 +31,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import write_part
 from openpyxl import Workbook
 
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 
 PAGE = Path(__file__).parents[1] / "docs" / "quickstart-shop.md"
-BEGIN, END = "<!-- written by benchmarks/shop_of_products.py -->\n", "<!-- end -->\n"
 STEPS = (
     "checking the catalogue",
     "encoding the pictures",
@@ -274,9 +273,7 @@ def main() -> None:
         records = [
             json.loads((folder / "measured.json").read_text(encoding="utf-8")) for folder in options.scratch
         ]
-        text = PAGE.read_text(encoding="utf-8")
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        write_text(PAGE, text[:start] + page(records) + text[end:])
+        write_part(PAGE, "times", page(records).splitlines())
         return
     [scratch] = options.scratch
     shop, fit = scratch / "shop", scratch / "fit"

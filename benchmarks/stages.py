@@ -1,6 +1,6 @@
 """Measure the CPU seconds of each stage of the shipped model on one core.
 
-    python benchmarks/stages.py --data PHOTOS --data GARMENTS_INDEPENDENT --work WORK
+    python -m benchmarks.stages --data PHOTOS --data GARMENTS_INDEPENDENT --work WORK
 
 Each stage runs for a few and for more steps; the difference gives the time of a step, the rest is the time
 before the first step (reading pictures, encoding tokens). The total of the recipe is extrapolated from both,

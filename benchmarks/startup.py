@@ -1,6 +1,6 @@
 """Compare the time of whole commands with another checkout of the package.
 
-    python benchmarks/startup.py --other ../older --images PHOTOS
+    python -m benchmarks.startup --other ../older --images PHOTOS
 
 Both checkouts run every command once per round, in turns, on one index that the other one built. The table
 has medians over the rounds, in seconds of the clock and CPU seconds, and the ratio of this checkout to the

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.pages import write_part
 from benchmarks.reader_training import (
     ANNOTATED,
     GENERATED,
@@ -194,10 +195,7 @@ def main() -> None:
         assets = ROOT / "src" / "dqecir" / "assets"
         for stage, name in (("reader", "reader"), ("generated", "reader-generated")):
             shutil.copytree(work / stage, assets / name, dirs_exist_ok=True)
-        page = ROOT / "docs" / "language.md"
-        between = re.compile(r"(<!-- figures -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text = between.sub(lambda m: m[1] + table(figures) + m[2], page.read_text(encoding="utf-8"))
-        write_text(page, text)
+        write_part(ROOT / "docs" / "language.md", "figures", table(figures).splitlines())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure the best weight of words of titles besides the picture: two rules of fusion on dev questions.
 
-    python benchmarks/word_weight.py --data PRODUCTS --out WORK/word-weight.json
+    python -m benchmarks.word_weight --data PRODUCTS --out WORK/word-weight.json
 
 A question shows a product of the dev split and says "in leather": a word of another title of the same kind
 of article, which is no value of a column. Right answers are the products of the reference's article and

@@ -1,4 +1,4 @@
-"""Write docs/coverage.md from the JSON of coverage.py: ``python benchmarks/write_coverage.py
+"""Write docs/coverage.md from the JSON of coverage.py: ``python -m benchmarks.write_coverage
 build/coverage.json``.
 
 ``make coverage`` runs the suite and calls this script.

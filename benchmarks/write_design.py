@@ -1,23 +1,21 @@
-"""Write the import order of docs/rooms.yaml into docs/design.md: ``python benchmarks/write_design.py``."""
+"""Write the import order of docs/rooms.yaml into docs/design.md: ``python -m benchmarks.write_design``."""
 
-import re
 from pathlib import Path
 
 import yaml
+from benchmarks.pages import with_part
 
 DOCS = Path(__file__).parent.parent / "docs"
-BEGIN, END = "<!-- rooms: written by benchmarks/write_design.py -->", "<!-- end of rooms -->"
 
 
 def written(page: str, rooms: dict[str, list[str]]) -> str:
-    """Return ``page`` with the block between the markers replaced by the table of rooms."""
+    """Return ``page`` with its part "rooms" replaced by the table of rooms."""
     rows = [
         f"| `{room}/` | {', '.join(f'`{module}`' for module in modules)} |" for room, modules in rooms.items()
     ]
-    block = "\n".join(
-        [BEGIN, "", "| room | modules, each importing only those before it |", "|---|---|", *rows, "", END]
+    return with_part(
+        page, "rooms", ["| room | modules, each importing only those before it |", "|---|---|", *rows]
     )
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, page, flags=re.DOTALL)
 
 
 def read_rooms() -> dict[str, list[str]]:

@@ -4,37 +4,31 @@ python -m benchmarks.write_encoder_speed WORK/encoders.json
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import with_part
 from benchmarks.write_performance import number, where
 
 from dqecir.io.markdown import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "encoders.md"
-BEGIN, END = "<!-- speed: written by benchmarks/write_encoder_speed.py -->", "<!-- end of speed -->"
 
 
 def with_speed(page: str, found: dict[str, Any]) -> str:
-    """Return ``page`` with the block between the markers replaced by the measured speeds."""
+    """Return ``page`` with its part "speed" replaced by the measured speeds."""
     rows = [
         [f"`{name}`", _spread(speed["pictures_per_second"]), _spread(speed["milliseconds"])]
         for name, speed in found["encoders"].items()
     ]
     lines = [
-        BEGIN,
-        "",
         *table(["encoder", "pictures a second, indexing", "milliseconds a query, median"], rows),
         "",
         f"{found['pictures']} photos; {found['queries']} queries of a photo and a text. The table has the "
         f"median of {found['rounds']} rounds in turns (least to most). {where(found)}",
-        "",
-        END,
     ]
-    block = "\n".join(lines)
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, page, flags=re.DOTALL)
+    return with_part(page, "speed", lines)
 
 
 def _spread(values: dict[str, float]) -> str:

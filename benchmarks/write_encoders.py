@@ -1,10 +1,11 @@
-"""Write the tables of docs/encoders.md: ``python benchmarks/write_encoders.py``.
+"""Write the tables of docs/encoders.md: ``python -m benchmarks.write_encoders``.
 
 Encoders come from src/dqecir/assets/known_encoders.yaml; the fitting methods from their requirements.
 """
 
-import re
 from pathlib import Path
+
+from benchmarks.pages import with_part
 
 from dqecir.encoders.known_encoders import KnownEncoder, KnownEncoders, known_encoders
 from dqecir.io.markdown import table
@@ -12,13 +13,12 @@ from dqecir.methods.method import all_methods
 from dqecir.search.opening import UNTRAINED
 
 PAGE = Path(__file__).parent.parent / "docs" / "encoders.md"
-BEGIN, END = "<!-- encoders: written by benchmarks/write_encoders.py -->", "<!-- end of encoders -->"
 HEADS = "predicted_attributes", "dqe_heads", "dqe_values"
 """Methods over attribute heads, which a table of attributes trains first."""
 
 
 def written(page: str, known: KnownEncoders) -> str:
-    """Return ``page`` with the block between the markers replaced by the tables."""
+    """Return ``page`` with its part "encoders" replaced by the tables."""
     kinds = table(
         ["kind", "encoders", "provides", "without training", "with training", "with attribute heads"],
         [
@@ -34,8 +34,7 @@ def written(page: str, known: KnownEncoders) -> str:
     encoders = table(
         ["encoder", "kind", "licence", "million parameters", "how it was checked"], map(_row, known.encoders)
     )
-    block = "\n".join([BEGIN, "", *kinds, "", *encoders, "", END])
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, page, flags=re.DOTALL)
+    return with_part(page, "encoders", [*kinds, "", *encoders])
 
 
 def _fitting(provides: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:

@@ -1,6 +1,6 @@
 """Write docs/flagship.md and docs/ablations.md from the results of `dqecir compare`.
 
-    python benchmarks/write_flagship.py WORK
+    python -m benchmarks.write_flagship WORK
 
 Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the output folders of `dqecir compare` with the
 recipes of those names), WORK/limits-*.json of benchmarks/limits.py, WORK/fresh-*.json of
@@ -37,7 +37,7 @@ Result = dict[str, Any]
 
 
 def read(work: Path, kind: str) -> list[Result]:
-    paths = sorted(work.glob(f"{kind}-*/results.json"))
+    paths = sorted(work.glob(f"{kind}*/results.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

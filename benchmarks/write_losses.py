@@ -1,9 +1,10 @@
 """Write docs/losses.md from the results of `dqecir compare` on losses, batches and wrong labels.
 
-    python benchmarks/write_losses.py WORK
+    python -m benchmarks.write_losses WORK
 
 Reads WORK/batches-*, WORK/losses-* and WORK/shuffled-* (the output folders of `dqecir compare` with the
-recipes of those names), if they exist. No figure in the written page is typed by hand.
+recipes of those names). Each is written as a part of the page; what WORK does not have is not changed. No
+figure in a written part is typed by hand.
 """
 
 from __future__ import annotations
@@ -12,21 +13,14 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.pages import write_part
 from benchmarks.write_flagship import ROOT, Result, difference, facts, read, values
 
 from dqecir.experiments.compare.results_page import result_budgets, spread
-from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 
 KEYS = ("R@10", "mAP@10", "R-precision")
 SHUFFLED = (0, 20, 50, 80)
-HEAD = (
-    "How one network fares with other losses, numbers of negatives, batches and wrong labels. All rows start "
-    "from the pretrained backbone of the shipped model and from stored features, as in "
-    "[results.md](results.md). Figures are in percent, mean ± sample standard deviation over seeds. "
-    "[method.md](method.md) explains the losses; `benchmarks/write_losses.py` writes this page from the "
-    "results of `recipes/compare/batches-*.yaml`, `losses-*.yaml` and `shuffled-*.yaml`."
-)
 BATCHES = (
     "Every row makes as many counted operations as the reference, so a smaller batch gets more steps, and "
     "more negatives cost steps. *Random* and *mid-zone* negatives are those of a pair loss; each refresh of "
@@ -80,26 +74,33 @@ def degradation(result: Result) -> list[str]:
     return table(["mAP@10", *(f"{share} %" for share in SHUFFLED), "left"], cells)
 
 
+def batches(result: Result) -> list[str]:
+    """Return the section on batches and numbers of negatives."""
+    return [f"## {heading(result)}", "", f"{BATCHES} {facts(result)}", "", *rows(result), "", leaders(result)]
+
+
+def losses(result: Result) -> list[str]:
+    """Return the section on other losses and samplers."""
+    return [f"## {heading(result)}", "", facts(result), "", *rows(result)]
+
+
+def shuffled(result: Result) -> list[str]:
+    """Return the section on wrong labels."""
+    return [f"## {heading(result)}", "", f"{LABELS} {facts(result)}", "", *degradation(result)]
+
+
+def heading(result: Result) -> str:
+    """Return the name of a comparison with a capital."""
+    return str(result["name"]).capitalize()
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the parts of the page."""
     work = Path(sys.argv[1])
-    lines = ["# Losses, batches and wrong labels", "", HEAD, ""]
-    for result in read(work, "batches"):
-        lines += [
-            f"## {result['name'].capitalize()}",
-            "",
-            f"{BATCHES} {facts(result)}",
-            "",
-            *rows(result),
-            "",
-            leaders(result),
-            "",
-        ]
-    for result in read(work, "losses"):
-        lines += ["## More recent losses and samplers", "", facts(result), "", *rows(result), ""]
-    for result in read(work, "shuffled"):
-        lines += ["## Wrong labels", "", f"{LABELS} {facts(result)}", "", *degradation(result), ""]
-    write_text(ROOT / "docs" / "losses.md", "\n".join(lines).rstrip() + "\n")
+    for kind, section in (("batches", batches), ("losses", losses), ("shuffled", shuffled)):
+        for folder in sorted(work.glob(f"{kind}-*")):
+            [result] = read(work, folder.name)
+            write_part(ROOT / "docs" / "losses.md", folder.name, section(result))
 
 
 if __name__ == "__main__":

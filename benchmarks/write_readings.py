@@ -1,6 +1,6 @@
 """Write the readings of every text of a corpus after a change of the text reader's version.
 
-    python benchmarks/write_readings.py
+    python -m benchmarks.write_readings
 
 The first line of tests/language/readings.jsonl holds the version of the reader and the catalogues. Every
 other line holds a catalogue, a text and its readings; ``null`` stands for the readings of a new text. If

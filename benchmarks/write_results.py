@@ -1,10 +1,11 @@
 """Write docs/results.md, docs/results-small.md and the table of the README from measurements.
 
-    python benchmarks/write_results.py WORK
+    python -m benchmarks.write_results WORK
 
-Reads the results of `dqecir compare` in the folders of WORK that PAGES names, every JSON of the other scripts
-in WORK, and benchmarks/published_results.yaml. No figure in the written parts is typed by hand. A page
-without a comparison in WORK is not changed.
+Reads the results of `dqecir compare` in the folders of WORK that PAGES names, WORK/encoders-photos,
+WORK/backbone.json and WORK/stages.json of the scripts of those names, and benchmarks/published_results.yaml.
+Each is written as a part of its page; what WORK does not have is not changed. No figure in a written part is
+typed by hand.
 """
 
 from __future__ import annotations
@@ -16,44 +17,21 @@ from statistics import mean
 from typing import Any
 
 import yaml
+from benchmarks.pages import write_part
 
 from dqecir.experiments.compare.encoder_axis import page as encoders_page
 from dqecir.experiments.compare.plan import slug
 from dqecir.experiments.compare.results_page import BUDGET_NAMES, markdown, result_budgets, spread
-from dqecir.io.files import write_bytes, write_text
+from dqecir.io.files import write_bytes
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 PICTURE_NAMES = {"map": "mAP@10 of every row", "confusion": "mAP@10 against confusion"}
 METRICS = ("R@1", "R@10", "R@50", "mAP@10")
-START, END = "<!-- results: written by benchmarks/write_results.py -->", "<!-- end of results -->"
 SHORT = ("R@10", "mAP@10")
 PAGES = {
     "results.md": ("pretrained-photos", "pretrained-products"),
     "results-small.md": ("photos", "scenes", "garments"),
-}
-HEADS = {
-    "results.md": [
-        "# Results",
-        "",
-        "On the pretrained backbone from which the [shipped model](shipped-model.md) is trained. "
-        "[results-small.md](results-small.md) has more methods, two budgets and drawn pictures, on small "
-        "backbones trained from scratch. The pretrained backbone saw the training and dev pictures with "
-        "their attributes: dev, by which learning rates are chosen, flatters every row; val was never seen.",
-        "",
-        "On products, the rows with attribute values and predicted attributes name colours by the backbone's "
-        "head for the 17 colours of photos, not by its head for the shop's 46; that is probably why a "
-        "perfect parse, which asks for all 46, is worse than the rules. The learned readings of the rows "
-        "with attribute values do not make up for it in so few steps. The shipped model, which was trained "
-        "longer, is ahead of predicted attributes on these products "
-        "([shipped-model.md](shipped-model.md#products)).",
-    ],
-    "results-small.md": [
-        "# Results on small backbones",
-        "",
-        "On backbones that were trained from scratch, before the shipped model was made anew. "
-        "[results.md](results.md) has the tables on the backbone of the shipped model.",
-    ],
 }
 PUBLISHED_NAMES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
 
@@ -188,48 +166,20 @@ def summary_column(result: dict[str, Any]) -> dict[str, dict[str, tuple[float, s
     return column
 
 
-def put_between_marks(path: Path, lines: list[str]) -> None:
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(START, 1)
-    after = rest.split(END, 1)[1]
-    write_text(path, f"{before}{START}\n\n" + "\n".join(lines) + f"{END}{after}")
-
-
-def compared(work: Path, page: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Return folder and results of each comparison of a page that exists in WORK."""
-    files = [work / name / "results.json" for name in PAGES[page]]
-    return [(path.parent, json.loads(path.read_text("utf-8"))) for path in files if path.exists()]
-
-
-def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """Return head and comparisons of a page; copy their pictures."""
-    lines = [
-        *HEADS[page],
-        "",
-        "`benchmarks/write_results.py` writes every figure on this page from the JSON of the other scripts "
-        "in `benchmarks/`. Figures are in percent unless the text names another unit. "
-        "[methods.md](methods.md) explains the rows and the measurements. Not measured: anything on an "
-        "accelerator, anything with public BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not "
-        "at hand).",
-        "",
-    ]
-    for folder, result in results:
-        lines += markdown(result)
-        for name in ("map", "confusion"):
-            picture = f"{slug(result['name'])}-{name}.png"
-            write_bytes(PICTURES / picture, (folder / f"{name}.png").read_bytes())
-            lines += [f"![{result['name']}: {PICTURE_NAMES[name]}](pictures/{picture})", ""]
+def comparison(folder: Path, result: dict[str, Any]) -> list[str]:
+    """Return the section on a comparison, whose pictures are copied from ``folder`` to the documents."""
+    lines = markdown(result)
+    for name in ("map", "confusion"):
+        picture = f"{slug(result['name'])}-{name}.png"
+        write_bytes(PICTURES / picture, (folder / f"{name}.png").read_bytes())
+        lines += [f"![{result['name']}: {PICTURE_NAMES[name]}](pictures/{picture})", ""]
     return lines
 
 
 def over_encoders(folder: Path) -> list[str]:
-    """Return the section on a comparison over several encoders; none if ``folder`` has no such results."""
-    if not (folder / "encoders.json").exists():
-        return []
-    found = json.loads((folder / "encoders.json").read_text("utf-8"))
-    own = [
-        json.loads((folder / slug(name) / "results.json").read_text("utf-8")) for name in found["encoders"]
-    ]
+    """Return the section on a comparison over several encoders, whose results are in ``folder``."""
+    found = read(folder / "encoders.json")
+    own = [read(folder / slug(name) / "results.json") for name in found["encoders"]]
     first, seconds = own[0], [sum(result["cpu_seconds"].values()) for result in own]
     cost = ", ".join(f"{name} {spent:,.0f}" for name, spent in zip(found["encoders"], seconds, strict=True))
     return [
@@ -255,22 +205,26 @@ def first_search(result: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    work = Path(sys.argv[1])
-    read = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(work.glob("*.json"))}
-    for page in PAGES:
-        results = compared(work, page)
-        if not results:
-            continue
-        lines = page_lines(page, results)
-        if page == "results.md":
-            rows = yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8"))
-            lines += over_encoders(work / "encoders-photos")
-            lines += published(rows)
-            put_between_marks(ROOT / "README.md", summary([result for _, result in results]))
-        else:
-            lines += backbone(read["backbone"]) if "backbone" in read else []
-            lines += stages(read["stages"]) if "stages" in read else []
-        write_text(ROOT / "docs" / page, "\n".join(lines).rstrip() + "\n")
+    work, docs = Path(sys.argv[1]), ROOT / "docs"
+    for page, names in PAGES.items():
+        found = {name: read(work / name / "results.json") for name in names if (work / name).exists()}
+        for name, result in found.items():
+            write_part(docs / page, name, comparison(work / name, result))
+        if page == "results.md" and len(found) == len(names):
+            write_part(ROOT / "README.md", "results", summary(list(found.values())))
+    if (work / "encoders-photos").exists():
+        write_part(docs / "results.md", "encoders-photos", over_encoders(work / "encoders-photos"))
+    for name, section in (("backbone", backbone), ("stages", stages)):
+        if (work / f"{name}.json").exists():
+            write_part(docs / "results-small.md", name, section(read(work / f"{name}.json")))
+    rows = yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8"))
+    write_part(docs / "results.md", "published", published(rows))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 from benchmarks.speed.encoders import RANDOM
-from benchmarks.write_encoder_speed import BEGIN, with_speed
+from benchmarks.write_encoder_speed import with_speed
 from benchmarks.write_encoders import PAGE, written
 
 from dqecir.encoders.blip2 import BLIP2_VIT_G, Blip2
@@ -155,7 +155,7 @@ def test_kinds_provide_what_their_classes_do():
 
 def test_the_document_has_the_table():
     page = PAGE.read_text(encoding="utf-8")
-    assert written(page, known_encoders()) == page, "run python benchmarks/write_encoders.py"
+    assert written(page, known_encoders()) == page, "run python -m benchmarks.write_encoders"
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -176,7 +176,7 @@ def test_measured_speeds_are_put_into_the_document():
     found = {"machine": machine, "pictures": 9, "queries": 3, "rounds": 2, "encoders": speeds}
     new = with_speed(page, found)
     assert "| `dqecir-small` | 12.3 (1 to 2,000) | 123 (1 to 2,000) |" in new
-    assert "2 cores, 2 threads" in new and new.count(BEGIN) == 1
+    assert "2 cores, 2 threads" in new and new.count("<!-- speed: ") == 1
     assert written(new, known_encoders()) == new
 
 

@@ -12,8 +12,8 @@ def test_no_text_is_read_otherwise_without_a_new_version():
     corpus = Corpus.read(READINGS)
     assert len(corpus.rows) >= 500
     again = corpus.read_again()
-    assert not corpus.changes(again), "raise READER_VERSION, then run python benchmarks/write_readings.py"
-    assert again == corpus, "run python benchmarks/write_readings.py"
+    assert not corpus.changes(again), "raise READER_VERSION, then run python -m benchmarks.write_readings"
+    assert again == corpus, "run python -m benchmarks.write_readings"
 
 
 @pytest.fixture
