@@ -33,6 +33,13 @@ BACKBONES = (
 NOT_RIVALS = ("oracle", "exact, perfect parse")
 """Rows that use the true attributes or the true parse: upper bounds, not methods."""
 
+ABLATED = {
+    "ablation-dqe": "DQE-CIR, our reading, on photos",
+    "ablation-values-photos": "DQE with attribute values, on photos",
+    "ablation-values-scenes": "DQE with attribute values, on scenes",
+}
+"""The heading of each comparison of docs/ablations.md."""
+
 Result = dict[str, Any]
 
 
@@ -82,9 +89,9 @@ def confusion_line(result: Result, budget: str) -> str:
 def facts(result: Result) -> str:
     return (
         f"{result['questions']:,} questions, {result['right_answers']:.1f} right answers each on average; "
-        f"{result['steps']} steps of {result['batch_size']} for {result['reference']}; seeds "
-        f"{', '.join(map(str, result['seeds']))}; {result['machine']}, {result['precision']}, one thread "
-        "a run."
+        f"“{result['reference']}” trains for {result['steps']} steps with batches of "
+        f"{result['batch_size']}; seeds {', '.join(map(str, result['seeds']))}; {result['machine']}, "
+        f"{result['precision']}, one thread a run."
     )
 
 
@@ -135,7 +142,7 @@ def ablation(result: Result) -> list[str]:
     keys = ["R@10", "mAP@10", "R-precision", *asked]
     heads = [key.replace("/R@10", ", R@10") for key in keys]
     lines = [
-        f"## {result['name']}",
+        f"## {ABLATED[result['name']]}",
         "",
         facts(result)
         + f" Differences to “{result['reference']}” are paired by seed, ± their standard deviation.",
@@ -277,7 +284,11 @@ def main() -> None:
         "Figures are in percent, mean ± sample standard deviation over seeds. Rows in italics need no "
         "training. Rows with *perfect parse* and *oracle* use the true requests or attributes, which no "
         "method knows: they are upper bounds, not rivals. A lead is the difference to the best rival in "
-        "that metric. `benchmarks/write_flagship.py` writes this page from the results of "
+        "that metric; *least* is the smallest lead of a seed. *Both told apart* is about pairs of questions "
+        "about one reference that differ in one value: the share of pairs in which both questions rank their "
+        "own target above the other's. The other pairs are *confused*. "
+        "[protocols.md](protocols.md#metrics-of-a-catalogue) defines the other metrics. "
+        "`benchmarks/write_flagship.py` writes this page from the results of "
         "`recipes/compare/flagship-*.yaml` and `recipes/compare/ambiguous-*.yaml`.",
         "",
     ]
@@ -289,7 +300,7 @@ def main() -> None:
             "## Heavy ambiguity",
             "",
             "The catalogues have few columns and each text changes one of them. A question then has many "
-            "right answers, and plain contrast with batches of 256 treats many of them as negatives.",
+            "right answers, and in-batch contrast with batches of 256 treats many of them as negatives.",
             "",
         ]
         for result in ambiguous:
@@ -303,7 +314,10 @@ def main() -> None:
         "",
         "What each part of a method is worth: one part is changed in each row. Figures are in percent, "
         "mean ± sample standard deviation over seeds, at equal steps and with the learning rates of the "
-        "recipes. `benchmarks/write_flagship.py` writes this page from the results of "
+        "recipes. [method.md](method.md) describes the parts, "
+        "[protocols.md](protocols.md#metrics-of-a-catalogue) the metrics. *Right answers among negatives* is "
+        "the share of right answers among the candidates that training used as negatives. "
+        "`benchmarks/write_flagship.py` writes this page from the results of "
         "`recipes/compare/ablation-*.yaml`.",
         "",
         BACKBONES,

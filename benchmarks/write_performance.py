@@ -58,13 +58,13 @@ def step(found: Measurement) -> list[str]:
         f"{speed['stored tokens']:.2f} samples per second from stored tokens, "
         f"{speed['tower in every step']:.2f} with the tower in every step: **{found['ratio']:.1f} times** "
         f"as fast. Counted operations differ by a factor of {found['operations_ratio']:.1f}. Products of "
-        f"large square matrices reach {most / 1e9:.0f} GFLOP/s in the same run, and the steps: "
+        f"large square matrices reach {most / 1e9:.0f} GFLOP/s in the same run; the steps reach: "
         + ", ".join(
             f"{name} {rate / 1e9:.0f}, **{100 * rate / most:.0f} %** of it"
             for name, rate in found["rate"].items()
         )
         + (
-            f". {found['rounds']} rounds in turns. Extrapolated to an epoch of 18,000 samples: "
+            f". {found['rounds']} rounds, in turns. Extrapolated to an epoch of 18,000 samples: "
             f"{18_000 / speed['stored tokens'] / 60:.1f} minutes instead of "
             f"{18_000 / speed['tower in every step'] / 60:.1f}. {where(found)}"
         ),

@@ -27,13 +27,14 @@ def section(work: Path) -> list[str]:
         "scoring every item. Both are measured without and with filters. The last column has searches per "
         "second with 1, 4 and 16 clients. Memory is the process's own and, after the plus, that of mapped "
         "files, which the system may take back. If there are fewer pictures than items, further items are "
-        "combined from several pictures and noise (`benchmarks/index/material.py`).",
+        "combined from several pictures and noise (`benchmarks/index/material.py`). *ours, quick* is the "
+        "quicker search that an audit chose ([large indexes](indexes.md#large-indexes)).",
         "",
     ]
     for found, run in sorted(runs, key=lambda pair: pair[1]["items"]):
         lines += _run(run, found["machine"])
     if (postgres := work / "postgres.md").exists():
-        title = "### PostgreSQL beside `exact` (`benchmarks/index/postgres.py`)"
+        title = "### PostgreSQL compared with `exact` (`benchmarks/index/postgres.py`)"
         lines += [title, "", postgres.read_text(encoding="utf-8")]
     return lines
 
@@ -41,9 +42,9 @@ def section(work: Path) -> list[str]:
 def _scans(found: Measurement) -> list[str]:
     """Yield the lines about one search, in turns with other scans of the same vectors."""
     lines = [
-        f"A search of the engine `exact`, in turns with others of the same vectors in one process "
-        f"({found['queries']} queries; `benchmarks/index/scans.py`): milliseconds of one query, and of 64 at "
-        "once.",
+        f"A search of the engine `exact` (*ours*), in turns with other searches of the same vectors in one "
+        f"process ({found['queries']} queries; `benchmarks/index/scans.py`): milliseconds of one query, "
+        "and of 64 at once.",
         "",
         "| items | way | median | least | 64 at once, median | least |",
         "|---|---|---|---|---|---|",

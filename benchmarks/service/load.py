@@ -41,7 +41,7 @@ from dqecir.search.search_request import SearchRequest
 
 CLIENTS = (1, 16, 64)
 K = 24
-EXPLAINED = "items, saying what spoke for each answer"
+EXPLAINED = "items, with contributions of attributes"
 QUESTIONS = 256
 NAME = "service.json"
 TEXTS = ("is blue", "is red and has long sleeves", "is plain", "is black and is a dress", "has short sleeves")

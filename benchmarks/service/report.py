@@ -22,9 +22,10 @@ def section(work: Path) -> list[str]:
     lines += [
         f"`{COMMAND}`: the shipped model over {found['items']:,} items, {machine['cores']} cores, which the "
         "clients share with the service. *Model* is the search core without HTTP in the same run, in batches "
-        "as large as the service's were.",
+        "as large as the service's were. Searches start from uploaded pictures or from items of the index.",
         "",
-        "| asked | clients | requests/s | p50, ms | p99, ms | in a batch | model, requests/s | ratio |",
+        "| searches from | clients | requests/s | p50, ms | p99, ms | requests in a batch | "
+        "model, requests/s | ratio to the model |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in found["runs"]:

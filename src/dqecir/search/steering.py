@@ -46,7 +46,7 @@ REQUEST_FIRMNESS, GARMENT_FIRMNESS, CHANGED_FIRMNESS = 4.0, 32.0, 8.0
 """Firmness (:attr:`SlicedValues.firmness`) of requested attributes, of the garment, and of the garment if a
 text changes another part of its shape, in an index whose items have no garment attribute. Without firmness,
 the logarithm of a probability hardly differs between a probable and a certain garment. Chosen on photos that
-training did not see (docs/language.md, "What is held")."""
+training did not see (docs/language.md, "Garments and requested values")."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
