@@ -159,11 +159,19 @@ def test_a_search_is_never_the_last_to_hold_a_large_file_that_was_replaced(tmp_p
         def start(self) -> None:
             lingering.append(self)
 
-    monkeypatch.setattr(exact, "_LARGE", 0)
-    monkeypatch.setattr(exact, "_LINGERS", 0)
+    monkeypatch.setattr(exact, "LARGE", 0)
+    monkeypatch.setattr(exact, "LINGERS", 0)
     monkeypatch.setattr(exact, "Timer", Lingering)
-    index = ExactIndex.build(tmp_path / "i", HEADER, batches())
-    weakref.finalize(index._current.segments[0].items, lambda: gone.append(threading.current_thread()))
+    open_segment = generation.open_segment
+
+    def watched(*arguments):
+        segment = open_segment(*arguments)
+        weakref.finalize(segment.items, lambda: gone.append(threading.current_thread()))
+        return segment
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "open_segment", watched)
+        index = ExactIndex.build(tmp_path / "i", HEADER, batches())
     ids = [item_id for item_id, _ in index.entries()]
     index.delete(ids[: len(ids) // 2 + 1])
     gc.collect()

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, found, others):
 
 
 def test_ids_of_one_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(items, "_hash", lambda item_id: len(item_id))
+    monkeypatch.setattr(items, "hash_of", lambda item_id: len(item_id))
     write(tmp_path, [("a", {}), ("b", {}), ("cc", {}), ("d", {})])
     assert open_items(tmp_path).rows(["d", "c", "cc", "a", "ab"]).tolist() == [3, -1, 2, 0, -1]
 

@@ -167,10 +167,15 @@ def test_damage_is_told(tmp_path):
 
 
 def test_the_file_is_never_written_to_again(tmp_path):
-    index = built(tmp_path / "i", {"a": "leather"})
-    stored = index._current.segments[0].text
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        stored._database.execute("DELETE FROM main.columns")
+    index = built(tmp_path / "i", {"a": "leather", "b": "canvas"})
+    file = tmp_path / "i" / "s00000001" / "text.sqlite"
+    written = file.read_bytes()
+    assert found(index, "leather")
+    index.add(batch({"c": "leather"}))
+    index.change_payloads({"b": {"title": "leather"}})
+    assert {item for item, _ in found(index, "leather")} == {"a", "b", "c"}
+    assert file.read_bytes() == written
+    assert sorted(path.name for path in file.parent.glob("text*")) == ["text.sqlite"]
 
 
 def test_of_many_titles_the_first_say_that_words_are_searched(tmp_path, monkeypatch):

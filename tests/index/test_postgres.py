@@ -337,7 +337,7 @@ def test_an_interrupt_after_the_switch_keeps_the_new_items(index, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dqecir.index.postgres_building._drop_others", interrupted)
+    monkeypatch.setattr("dqecir.index.postgres_building.stores_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         type(index).build(index.folder, DOT, batches(4, header=DOT))
     assert len(index) == len(index.ids()) == 4
@@ -496,7 +496,7 @@ def test_an_audit_leaves_a_graph_only_where_it_is_applied(large, graphs, monkeyp
     assert recall(index, exact) >= 0.95
 
 
-@pytest.mark.parametrize("place", ["search.audit._measured", "index.postgres_building.add_graph"])
+@pytest.mark.parametrize("place", ["search.audit.best_products", "index.postgres_building.add_graph"])
 def test_an_interrupted_audit_leaves_nothing(place, large, graphs, monkeypatch, dqecir):
     index, _ = large
     module, _, name = f"dqecir.{place}".rpartition(".")

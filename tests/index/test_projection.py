@@ -163,7 +163,8 @@ def test_without_whole_projections_every_item_is_scored(tmp_path, name, harm):
             path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert ExactIndex.open(tmp_path / "i").search(queries, 10) == right
     ExactIndex.open(tmp_path / "i").configure(ALL)
-    assert ExactIndex.open(tmp_path / "i")._current.segments[0].projected is not None
+    ExactIndex.verify(tmp_path / "i")
+    assert len(list((tmp_path / "i").glob(f"s*/{name}"))) == 1
 
 
 def test_a_changed_byte_is_found_by_verifying(tmp_path):
@@ -182,7 +183,7 @@ def test_settings_outlive_a_rebuild_by_the_same_model_alone(tmp_path):
     index.configure(SOME)
     again = built(tmp_path / "i", batch)
     assert again.info()["quick"] == SOME.model_dump()
-    assert again._current.segments[0].projected is not None
+    assert len(list((tmp_path / "i").glob(f"s*/{PROJECTED}"))) == 1
     again.configure(None)
     assert not list((tmp_path / "i").glob(f"s*/{PROJECTED}"))
     again.configure(SOME)

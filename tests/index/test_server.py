@@ -61,13 +61,13 @@ class TestServerInTheClient(EngineContract):
     @pytest.fixture(autouse=True)
     def one_thread_at_a_time(self, monkeypatch):
         """Let one thread at a time use the client's memory, which is not thread-safe, unlike a server."""
-        one, call = RLock(), Collection._call
+        one, call = RLock(), Collection.call
 
         def alone(collection, work):
             with one:
                 return call(collection, work)
 
-        monkeypatch.setattr(Collection, "_call", alone)
+        monkeypatch.setattr(Collection, "call", alone)
 
 
 @pytest.mark.skipif(REAL is None, reason=f"no Qdrant server: set {URL} to have it tested")

@@ -23,7 +23,7 @@ from dqecir.index.exact import ExactIndex
 from dqecir.index.qdrant_collection import IN_MEMORY, KEY, URL, Collection
 from dqecir.index.qdrant_earlier import FORMAT as EARLIER
 from dqecir.index.qdrant_leftovers import being_built, leftovers
-from dqecir.index.server import ServerIndex, _build_in
+from dqecir.index.server import ServerIndex, build_in
 from dqecir.io.files import write_json
 
 DOT = IndexHeader(model="m1", tokens=1, size=8, score_rule="dot")
@@ -235,7 +235,7 @@ def test_changes_through_a_failing_network_are_those_of_a_sound_one(
         qdrant_collection.client_of.cache_clear()
 
     with failing():
-        _build_in(tmp_path / "index", DOT, right.items())
+        build_in(tmp_path / "index", DOT, right.items())
     index = ServerIndex.open(tmp_path / "index")
     for step in range(8):
         names = draw.sample("abcdefghij", 3)
@@ -324,20 +324,20 @@ def test_no_acknowledged_change_of_two_writers_is_lost(in_memory, tmp_path, monk
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "manifest.json").write_bytes((tmp_path / "one" / "manifest.json").read_bytes())
     one, two = ServerIndex.open(tmp_path / "one"), ServerIndex.open(tmp_path / "two")
-    call, acknowledged, refused = Collection._call, [], []
+    call, acknowledged, refused = Collection.call, [], []
     for step in range(14):
         calls = iter(range(99))
 
         def interrupted(collection, work, step=step, calls=calls):
             if next(calls) == step:
                 with monkeypatch.context() as patch:
-                    patch.setattr(Collection, "_call", call)
+                    patch.setattr(Collection, "call", call)
                     two.add(vectors([f"two{step}"], step))
                     acknowledged.append(f"two{step}")
             return call(collection, work)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Collection, "_call", interrupted)
+            patch.setattr(Collection, "call", interrupted)
             try:
                 one.add(vectors([f"one{step}"], step))
                 acknowledged.append(f"one{step}")

@@ -33,6 +33,10 @@ class Ticks:
 
     def end(self):
         self._waiting.get()
+        self.end_next()
+
+    def end_next(self):
+        """Let the next wait end because the work is over."""
         self._answers.put(True)
 
 
@@ -70,7 +74,7 @@ def test_without_a_total_what_is_done_is_counted(printed):
 
 def test_lines_end_with_the_work_where_it_fails_or_is_left(printed):
     ticks = Ticks()
-    ticks._answers.put(True)
+    ticks.end_next()
     with pytest.raises(ValueError, match="broken"):
         for _ in track(range(3), "trying", clock=ticks.clock, wait=ticks.wait):
             raise ValueError("broken")

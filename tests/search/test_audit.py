@@ -43,8 +43,8 @@ def shop(tmp_path):
 def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkeypatch):
     monkeypatch.setattr(auditing, "QUICK", 0.0)
     # So few directions that a few candidates do not hold the best.
-    monkeypatch.setattr(projection, "_STEP", 1)
-    monkeypatch.setattr(projection, "_HELD", 0.7)
+    monkeypatch.setattr(projection, "STEP", 1)
+    monkeypatch.setattr(projection, "HELD", 0.7)
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randn(2000, 12, generator=draw) @ torch.randn(12, 64, generator=draw)
     tokens += torch.randn(2000, 64, generator=draw) / 7

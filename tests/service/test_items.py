@@ -1,5 +1,6 @@
 """Items are listed, shown, put and deleted; no other file is accessible."""
 
+import asyncio
 import io
 import logging
 import shutil
@@ -13,6 +14,7 @@ from PIL import Image
 from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
+from dqecir.index.locking import write_lock
 from dqecir.search.retriever import ComposedRetriever
 from tests.conftest import PATIENCE
 from tests.service.conftest import form, put, refused
@@ -101,17 +103,22 @@ def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(
 ):
     assert put(client, "a", picture).status_code == 201
     writer = client.app.state.service.writer
-    held, asked, submit = threading.Event(), threading.Semaphore(0), writer._thread.submit
-    submit(held.wait, PATIENCE)
-    # What is handed to the thread has joined those that wait.
-    monkeypatch.setattr(writer._thread, "submit", lambda work: (submit(work), asked.release()))
+    change, asked = writer.change, threading.Semaphore(0)
+
+    async def counted(*arguments):
+        done = asyncio.ensure_future(change(*arguments))
+        await asyncio.sleep(0)  # Now the change waits for the writer's thread.
+        asked.release()
+        return await done
+
+    monkeypatch.setattr(writer, "change", counted)
     with ThreadPoolExecutor(2) as pool:
         changes = []
-        for change in (lambda: client.delete("/v1/items/a"), lambda: put(client, "a", picture)):
-            changes.append(pool.submit(change))
-            assert asked.acquire(timeout=PATIENCE)
-        held.set()
-        assert [change.result().status_code for change in changes] == [204, 201]
+        with write_lock(settings.index):
+            for send in (lambda: client.delete("/v1/items/a"), lambda: put(client, "a", picture)):
+                changes.append(pool.submit(send))
+                assert asked.acquire(timeout=PATIENCE)
+        assert [sent.result().status_code for sent in changes] == [204, 201]
     assert client.get("/v1/images/a").status_code == 200
     assert len(uploaded(settings)) == 1
 

@@ -145,6 +145,13 @@ def test_a_page_is_as_new_as_the_index_and_goes_on_after_its_last_item(index):
 def test_few_readings_are_kept(clock):
     index = Slow(clock)
     listed = Listing(index)
-    for bound in range(20):
+
+    def seconds(bound: int) -> float:
+        before = clock.now
         listed.page(1, None, Compare("n", "<", bound), None)
-    assert len(listed._readings) == listing.KEPT
+        return clock.now - before
+
+    assert [seconds(bound) for bound in range(20)] == [2.0] * 20
+    kept = range(20 - listing.KEPT, 20)
+    assert [seconds(bound) for bound in kept] == [0.0] * listing.KEPT
+    assert seconds(kept[0] - 1) == 2.0

@@ -181,7 +181,7 @@ def test_a_store_that_fails_is_no_fault_of_the_client_and_leaves_nothing(
         refused(client.get("/v1/items/new"), 404)
     with serving(uploads=ROOT) as client:
         assert put(client, "new", picture).status_code == 201
-        files = client.app.state.service.writer._uploads._files
+        files = client.app.state.service.uploads.files
         with monkeypatch.context() as away:
             for name in ("cat_file", "pipe_file", "rm_file"):
                 away.setattr(files, name, lambda *_, **__: (_ for _ in ()).throw(ConnectionError("secret")))

@@ -60,10 +60,10 @@ if TYPE_CHECKING:
 MERGED = 4
 """When this many segments have similar sizes, they are merged into one."""
 
-_LARGE = 1 << 28
+LARGE = 1 << 28
 """Bytes of tokens above which freeing a removed file is slow."""
 
-_LINGERS = 5.0
+LINGERS = 5.0
 """Seconds for which a removed large segment stays open: longer than any search takes."""
 
 
@@ -385,9 +385,9 @@ def _linger(replaced: Sequence[Segment]) -> None:
 
     Freeing a large deleted mapping is slow, so it is not done in a search.
     """
-    held = [segment for segment in replaced if segment.entry.token_bytes >= _LARGE]
+    held = [segment for segment in replaced if segment.entry.token_bytes >= LARGE]
     if held:
-        timer = Timer(_LINGERS, held.clear)
+        timer = Timer(LINGERS, held.clear)
         timer.daemon = True
         timer.start()
 

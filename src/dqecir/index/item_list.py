@@ -137,7 +137,7 @@ class StoredItems:
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the row of each id [len(ids)]; -1 for an id that is not in the segment."""
-        wanted = np.array([_hash(item_id) for item_id in ids], dtype=np.uint64)
+        wanted = np.array([hash_of(item_id) for item_id in ids], dtype=np.uint64)
         found = np.full(len(ids), -1, dtype=np.int64)
         for number, place in enumerate(np.searchsorted(self.hashes, wanted).tolist()):
             head = _head(ids[number])
@@ -203,7 +203,7 @@ class ItemsWriter:
             if self._text is not None:
                 self._text.add(len(self), known)
             self._ids.add(item_id)
-            self._hashes.append(_hash(item_id))
+            self._hashes.append(hash_of(item_id))
             self._starts.append(self._starts[-1] + len(line))
 
     def close(self) -> None:
@@ -284,8 +284,8 @@ def open_changes(place: Path, has_words: bool) -> ItemChanges:
     return ItemChanges(rows, items, StoredText(place) if has_words and has_fts5() else None)
 
 
-def _hash(item_id: str) -> int:
-    # Python's own hash differs between processes.
+def hash_of(item_id: str) -> int:
+    """Return a hash of an id. Unlike Python's own hash, it is the same in every process."""
     data = item_id.encode("utf-8", errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 

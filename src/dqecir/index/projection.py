@@ -26,10 +26,10 @@ PROJECTED, DIRECTIONS = "projected.faiss", "directions.npy"
 
 NO_FAISS = "quicker searches need faiss, which is not installed: pip install 'dqecir[fast]'"
 
-_HELD = 0.999
+HELD = 0.999
 """Share of the variance that the chosen directions hold."""
 
-_STEP = 16
+STEP = 16
 """The number of directions is a multiple of this: matrix products with such rows are fastest."""
 
 _LEARNED = 50_000
@@ -85,7 +85,7 @@ def project(tokens: NDArray[np.float16]) -> ProjectedVectors:
     mean = some.mean(axis=0)
     variances, directions = np.linalg.eigh((some - mean).T @ (some - mean))
     held = np.cumsum(variances[::-1]) / max(float(variances.sum()), 1e-30)
-    needed = -(-(int((held < _HELD).sum()) + 1) // _STEP) * _STEP
+    needed = -(-(int((held < HELD).sum()) + 1) // STEP) * STEP
     count = max(min(needed, whole.shape[1] // 2 * 2), 1)
     directions = np.ascontiguousarray(directions[:, ::-1][:, :count])
     codes = faiss.IndexPQFastScan(count, -(-count // 2), _BITS, faiss.METRIC_INNER_PRODUCT)

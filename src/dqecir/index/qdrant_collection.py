@@ -94,17 +94,17 @@ class Collection:
             if not client.collection_exists(self.name):
                 client.create_collection(self.name, vectors_config={VECTOR: vector})
 
-        self._call(create)
+        self.call(create)
         for key, kind in INDEXED.items():
             self.index(key, kind)
 
     def drop(self) -> None:
         """Remove the collection."""
-        self._call(lambda client: client.delete_collection(self.name))
+        self.call(lambda client: client.delete_collection(self.name))
 
     def names(self) -> list[str]:
         """Return the names of all collections of this server."""
-        return self._call(lambda client: [found.name for found in client.get_collections().collections])
+        return self.call(lambda client: [found.name for found in client.get_collections().collections])
 
     def index(self, key: str, kind: str) -> None:
         """Index a payload field, so that filters on it are fast; does nothing if it is indexed already.
@@ -114,11 +114,11 @@ class Collection:
         # The client that acts as the server cannot index fields, and would warn about each.
         if self.url != IN_MEMORY:
             schema = models.PayloadSchemaType(kind)
-            self._call(lambda client: client.create_payload_index(self.name, key, schema, wait=True))
+            self.call(lambda client: client.create_payload_index(self.name, key, schema, wait=True))
 
     def write(self, points: list[models.PointStruct]) -> None:
         """Write points, replacing those with the same ids."""
-        self._call(lambda client: client.upsert(self.name, points, wait=True))
+        self.call(lambda client: client.upsert(self.name, points, wait=True))
 
     def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
         """Write the record of the index as a whole.
@@ -127,7 +127,7 @@ class Collection:
         """
         point = models.PointStruct(id=RECORD, vector={}, payload=payload)
         only = None if before is None else _filter(before)
-        self._call(lambda client: client.upsert(self.name, [point], wait=True, update_filter=only))
+        self.call(lambda client: client.upsert(self.name, [point], wait=True, update_filter=only))
 
     def read_record(self) -> dict[str, Any] | None:
         """Return the record of the index; None if there is none."""
@@ -138,12 +138,12 @@ class Collection:
             found = client.retrieve(self.name, [RECORD], with_payload=True)
             return found[0].payload if found else None
 
-        return self._call(read)
+        return self.call(read)
 
     def mark(self, where: Condition, marks: dict[str, Any]) -> None:
         """Set the fields ``marks`` of all points that fulfil ``where``."""
         selected = _filter(where)
-        self._call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
+        self.call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
 
     def set_payloads(self, payloads: Mapping[str, dict[str, Any]]) -> None:
         """Set fields of points: id of the point -> fields."""
@@ -152,22 +152,22 @@ class Collection:
                 models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, points=[point]))
                 for point, payload in payloads.items()
             ]
-            self._call(lambda client: client.batch_update_points(self.name, operations, wait=True))
+            self.call(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
     def unmark(self, where: Condition, keys: Sequence[str]) -> None:
         """Remove the fields ``keys`` of all points that fulfil ``where``."""
         selected = _filter(where)
-        self._call(lambda client: client.delete_payload(self.name, list(keys), points=selected, wait=True))
+        self.call(lambda client: client.delete_payload(self.name, list(keys), points=selected, wait=True))
 
     def remove(self, where: Condition) -> None:
         """Remove all points that fulfil ``where``."""
         selector = models.FilterSelector(filter=_filter(where))
-        self._call(lambda client: client.delete(self.name, points_selector=selector, wait=True))
+        self.call(lambda client: client.delete(self.name, points_selector=selector, wait=True))
 
     def count(self, where: Condition) -> int:
         """Return the number of points that fulfil ``where``."""
         selected = _filter(where)
-        return self._call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
+        return self.call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
 
     def counted(self, where: Condition, key: str, most: int) -> dict[str, int]:
         """Return the ``most`` commonest texts of the field ``key``: text -> number of points that have it.
@@ -180,7 +180,7 @@ class Collection:
             found = client.facet(self.name, key=key, facet_filter=selected, limit=most, exact=True)
             return {str(hit.value): hit.count for hit in found.hits}
 
-        return self._call(read)
+        return self.call(read)
 
     def outermost(self, where: Condition, key: str, direction: models.Direction) -> float:
         """Return the smallest (``asc``) or largest (``desc``) number that points have in the field ``key``.
@@ -198,7 +198,7 @@ class Collection:
             best = min if direction == ASCENDING else max
             return float(best(number) if isinstance(number, list) else number)
 
-        return self._call(read)
+        return self.call(read)
 
     def writers(self, where: Condition, key: str) -> list[str]:
         """Return the names of changes in the field ``key`` of points that fulfil ``where``."""
@@ -223,7 +223,7 @@ class Collection:
             )
             return [_stored(point) for point in found]
 
-        return self._call(read)
+        return self.call(read)
 
     def search(self, queries: Sequence[tuple[Any, Condition]], limit: int) -> list[list[StoredPoint]]:
         """Return up to ``limit`` points with the largest inner products for each query, the best first.
@@ -248,7 +248,7 @@ class Collection:
             found = client.query_batch_points(self.name, requests=requests)
             return [[_stored(point) for point in own.points] for own in found]
 
-        return self._call(read)
+        return self.call(read)
 
     def scroll_earlier(self, where: Condition, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
         """Return up to ``limit`` points (id, payload) of an index of version 0.1.0, past the id ``after``."""
@@ -259,9 +259,9 @@ class Collection:
             )
             return [(int(point.id), point.payload or {}) for point in found]
 
-        return self._call(read)
+        return self.call(read)
 
-    def _call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
+    def call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
         """Make a request; if it fails temporarily, repeat it at the next address."""
         addresses = _addresses(self.url)
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0

@@ -145,7 +145,7 @@ class ServerIndex(RemoteIndex):
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
         with place_to_build(folder, in_place=_collection_before(folder) is not None) as place:
-            _build_in(place, header, batches)
+            build_in(place, header, batches)
         return cls.open(folder)
 
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
@@ -392,7 +392,7 @@ def _take_back(collection: Collection, by: str, change: str) -> None:
         collection.unmark(among(by, [change]), ["died", by])
 
 
-def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+def build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
     """Write all items into a new collection, then a manifest in ``folder`` that names it."""
     if header.score_rule not in FOLLOWED:
         raise EngineError(

@@ -36,12 +36,13 @@ class UploadStore:
         if parts["scheme"] in ("file", "local"):
             raise DataError("--uploads: name a folder of this machine without file://")
         self.root = address.rstrip("/")
-        self._files = _opened(self.root, parts["scheme"])
+        self.files = _opened(self.root, parts["scheme"])
+        """The fsspec file system of the address."""
 
     def keep(self, item_id: str, data: bytes) -> str:
         address = f"{self.root}/{upload_name(item_id, data)}"
         try:
-            self._files.pipe_file(address, data)
+            self.files.pipe_file(address, data)
         except Exception as error:  # Each store has exceptions of its own.
             raise EngineError(
                 f"pictures cannot be written to {self.root} ({reason_of(error)}): check the address "
@@ -60,7 +61,7 @@ class UploadStore:
         if address is None:
             return
         try:
-            self._files.rm_file(address)
+            self.files.rm_file(address)
         except FileNotFoundError:
             pass
         except Exception as error:  # The item is gone already, so the request has succeeded.
@@ -76,7 +77,7 @@ class UploadStore:
 
     def _read(self, address: str, most: int) -> bytes:
         try:
-            return bytes(self._files.cat_file(address, start=0, end=most))
+            return bytes(self.files.cat_file(address, start=0, end=most))
         except FileNotFoundError:
             raise ImageError(address, "there is no such file") from None
         except Exception as error:  # Each store has exceptions of its own.
