@@ -79,7 +79,7 @@ def test_the_sql_of_the_document_finds_what_the_shop_has(built, one_vector_folde
     found = names["found"]
     scores = (index.tokens(ids).float()[:, 0] @ torch.tensor(names["query"])).tolist()
     allowed = [
-        n for n in range(len(ids)) if n % 70 < 40 and n % 3 > 0 and ids[n] not in names["told"]["exclude"]
+        n for n in range(len(ids)) if n % 70 < 40 and n % 3 > 0 and ids[n] not in names["reply"]["exclude"]
     ]
     best = sorted(allowed, key=lambda n: -scores[n])[:10]
     assert [row[0] for row in found] == [f"s{n}" for n in best]
