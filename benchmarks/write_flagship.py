@@ -38,7 +38,7 @@ ABLATED = {
     "ablation-values-photos": "DQE with attribute values, on photos",
     "ablation-values-scenes": "DQE with attribute values, on scenes",
 }
-"""The heading of each comparison of docs/ablations.md."""
+"""The heading of a comparison on docs/ablations.md. Default: its name."""
 
 Result = dict[str, Any]
 
@@ -142,7 +142,7 @@ def ablation(result: Result) -> list[str]:
     keys = ["R@10", "mAP@10", "R-precision", *asked]
     heads = [key.replace("/R@10", ", R@10") for key in keys]
     lines = [
-        f"## {ABLATED[result['name']]}",
+        f"## {ABLATED.get(result['name'], result['name'])}",
         "",
         facts(result)
         + f" Differences to “{result['reference']}” are paired by seed, ± their standard deviation.",
