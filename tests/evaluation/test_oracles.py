@@ -89,7 +89,7 @@ def test_position_does_not_break_ties():
 
 
 def test_refusals():
-    with pytest.raises(DataError, match="the oracle 'best' is none of full, text, image"):
+    with pytest.raises(DataError, match="there is no oracle 'best': choose one of full, text, image"):
         next(oracle_scores(by_hand(), "best"))
     with pytest.raises(DataError, match="hand has no true attributes"):
         next(oracle_scores(by_hand({}), "full"))

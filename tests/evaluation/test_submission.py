@@ -12,7 +12,7 @@ from dqecir.data.annotations import Question, Questions
 from dqecir.data.circo import read_circo_questions
 from dqecir.data.cirr import read_cirr_questions
 from dqecir.errors import DataError
-from dqecir.evaluation.submission import rank_questions, submission_files, write_submissions
+from dqecir.evaluation.submission import rank_questions, submission_files, validate, write_submissions
 from dqecir.methods.scoring import score
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -148,3 +148,10 @@ def test_submissions_of_other_data_are_refused(tmp_path):
         submission_files(rank_questions(small(subset=()), chunked(scores)))
     with pytest.raises(DataError, match=r"fashioniq has no evaluation server: .*cirr and circo only"):
         write_submissions(tmp_path, rank_questions(small(name="fashioniq"), chunked(scores)))
+
+
+def test_a_file_that_no_server_takes_is_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"no evaluation server takes .*circo_val\.json: its name must be one of"
+    ):
+        validate([tmp_path / "circo_val.json"], small(name="circo"))

@@ -75,8 +75,8 @@ def test_a_pattern_colour_that_comes_with_its_pattern_is_no_edit_of_its_own():
     ("change", "message"),
     [
         ({"color": "blak"}, "did you mean 'black'"),
-        ({"pattern_color": "red"}, "the pattern plain, and no other"),
-        ({"pattern": "dotted"}, "the pattern plain, and no other"),
+        ({"pattern_color": "red"}, "for the pattern plain, and only for it"),
+        ({"pattern": "dotted"}, "for the pattern plain, and only for it"),
         ({"pattern": "dotted", "pattern_color": "white"}, "both 'white'"),
     ],
 )

@@ -131,9 +131,9 @@ def shortcuts(
 def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     """Give each question the reference or the captions (``kind``) of another query of its category.
 
-    References that are right answers, or the question's own, are not used. If none of 20 drawn queries fits,
-    the question keeps its own part. Raises :class:`DataError` if ``kind`` is neither ``reference`` nor
-    ``captions``.
+    A reference is not used if it is the question's own or one of its right answers; captions are not used if
+    they request the same values. If none of 20 drawn queries fits, the question keeps its own part. ``seed``
+    draws. Raises :class:`DataError` if ``kind`` is neither ``reference`` nor ``captions``.
     """
     if kind not in ("reference", "captions"):
         raise DataError(f"{kind!r} is not a part of a query: choose reference or captions")
@@ -217,12 +217,12 @@ def robustness(
     results: RetrievalResults,
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Return composition gap and paraphrase spread, in points of mAP@10.
+    """Return composition gap and paraphrase spread, in points of mAP@10, and mAP@10 of each half, in percent.
 
-    The gap compares ``results`` with those of half questions. The spread is over ``reworded``
-    (:func:`~dqecir.questions.paraphrases.paraphrases`); if it has no questions, there is no spread. The
-    method must be in evaluation mode. ``store`` has the benchmark's images in order; ``encoder`` encodes the
-    texts.
+    The halves of a question are its reference alone and its text alone. The gap is the mAP@10 of ``results``
+    less that of the better half. The spread is over the questions in ``reworded``, each in several wordings
+    (:func:`~dqecir.questions.paraphrases.paraphrases`); if it has none, there is no spread. The method must
+    be in evaluation mode. ``store`` has the benchmark's images in order; ``encoder`` encodes the texts.
     """
     precisions = [
         each.average_precision_10 for each in half_results(method, store, encoder, results.benchmark)
@@ -246,9 +246,9 @@ def diagnose(
     pairs: Sequence[ConfusablePair],
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Return all measures of this file for a method in evaluation mode: name -> value.
+    """Return all measures of this file for a method: name -> value.
 
-    ``results`` are those of its questions, ``pairs`` as in :func:`confusion`, ``reworded`` as in
+    ``results`` are the method's results on a benchmark, ``pairs`` as in :func:`confusion`, ``reworded`` as in
     :func:`robustness`. ``store`` has the benchmark's images in order; ``encoder`` encodes the texts.
     """
     benchmark = results.benchmark

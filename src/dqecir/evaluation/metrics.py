@@ -113,9 +113,12 @@ class RetrievalResults:
                 raise DataError(f"{name} has shape {list(values.shape)} where {list(shape)} is needed")
             values.setflags(write=False)
         if self.ranks.min() < 0:
-            raise DataError("a rank is negative: the target of a query was excluded from its ranking")
+            raise DataError(
+                "a rank is negative, because the target of a query was excluded from its ranking: rank every "
+                "target"
+            )
         if self.kept and (self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids)):
-            raise DataError("a result is not an image of the benchmark")
+            raise DataError("a result is not an image of the benchmark: rank only the benchmark's images")
         for name in _FRACTIONS:
             fractions = getattr(self, name)
             if not np.all((fractions >= 0) & (fractions <= 1 + 1e-9)):
@@ -289,7 +292,8 @@ def _ranked(
 def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Positions) -> Iterator[Positions]:
     """Yield for each query the ranks of all its right answers.
 
-    ``ranks`` [q] are those of single right answers.
+    ``right`` are the cells of all right answers, ``relevant`` [q] their numbers. ``ranks`` [q] are those of
+    the targets, which are the only right answers of most queries.
     """
     ends = np.cumsum(relevant)
     for row, count in enumerate(relevant):
@@ -340,7 +344,10 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
     for triplet in triplets:
         if triplet.category != category:
-            raise DataError(f"a query of the category {triplet.category!r} was scored in {category!r}")
+            raise DataError(
+                f"a query of the category {triplet.category!r} was scored in {category!r}: score it in its "
+                "own category"
+            )
 
 
 def _masked(
@@ -362,7 +369,7 @@ def _masked(
         triplet = triplets[wrong[0]]
         raise DataError(
             f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is not "
-            "in its gallery, or was excluded from the ranking"
+            "in its gallery, or was excluded from the ranking: add it, or take it out of the right answers"
         )
     return masked, right
 
@@ -439,7 +446,8 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """
     if results.subset_ranks.min() < 0:
         raise DataError(
-            f"{results.benchmark.name} has queries without a subset: R_sub needs CIRR's image sets"
+            f"{results.benchmark.name} has queries without a subset, within which R_sub ranks: choose "
+            "another metric, or a data set with subsets, such as cirr"
         )
     return (results.subset_ranks < k).astype(np.float64)
 

@@ -55,7 +55,7 @@ def existing(path: Path) -> Path:
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
     """Return a split without its missing images, and an inventory.
 
-    A question is left out if its reference, a right answer or an image of its set is missing.
+    A question is left out if its reference, a right answer or an image of its ``subset`` is missing.
     """
     paths, gone = _present(benchmark.image_paths)
     whole = replace(benchmark, image_paths=paths)
@@ -80,7 +80,7 @@ def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
-    """Return only the judgements whose images all exist, with only these images."""
+    """Return only the judgements whose images all exist, with only the existing images, and an inventory."""
     paths, gone = _present(preferences.image_paths)
     place = _places(len(paths), gone)
     names = preferences.image_ids
@@ -138,8 +138,9 @@ def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
 def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: Path) -> None:
     """Write lists of missing images and of the questions that need them into the folder ``out``.
 
-    Raises :class:`DataError`, which counts them, if ``missing`` is ``refuse``, or if a split has no question
-    left.
+    If none is missing, lists of an earlier run are deleted. ``data`` is the data set's name, for the error.
+    Raises :class:`DataError`, which counts the images, if some are missing and ``missing`` is ``refuse``, or
+    if a split has no question left.
     """
     lines = [f"{one.split}\t{name}\n" for one in inventories for name in one.missing]
     if not lines:

@@ -28,12 +28,12 @@ def oracle_scores(
     ``full`` counts satisfied conditions: requested attributes that have a requested value, and other
     attributes that equal the reference's, if both have a value; right answers score highest. ``text`` counts
     only the requested attributes, ``image`` all attributes that equal the reference's. An unknown value
-    satisfies nothing. Because many counts are equal, a seeded random number below 1e-3 is added to each, so
-    that ties are broken at random and not by position. Raises ``DataError`` if the benchmark has no true
-    attributes.
+    satisfies nothing. Because many counts are equal, a random number below 0.0005, drawn with ``seed``, is
+    added to each, so that ties are broken at random and not by position. Raises ``DataError`` for another
+    ``kind``, or if the benchmark has no true attributes.
     """
     if kind not in ORACLES:
-        raise DataError(f"the oracle {kind!r} is none of {', '.join(ORACLES)}")
+        raise DataError(f"there is no oracle {kind!r}: choose one of {', '.join(ORACLES)}")
     if not benchmark.attributes:
         raise DataError(
             f"{benchmark.name} has no true attributes, so there is no oracle for it: use a catalogue"

@@ -79,7 +79,7 @@ class Protocol:
     both_orders: bool = False
     """Whether every question is asked twice, with both orders of its captions."""
     by_aspect: tuple[str, ...] = ()
-    """Metrics that are also reported for the questions of each aspect (CIRCO)."""
+    """Metrics that are also reported for each aspect, such as CIRCO's: over the questions that have it."""
     means: bool = False
     """Whether the arithmetic, harmonic and geometric mean of all metrics are reported."""
     over_questions: bool = False

@@ -25,7 +25,7 @@ from dqecir.methods.scoring import best_columns
 SUBSET_KEPT = 3
 CIRR_HEAD = {"version": "rc2"}
 LARGEST = 5_000_000
-"""Most bytes of a file that CIRR's server accepts."""
+"""Largest size, in bytes, of a file that CIRR's server accepts."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
 def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
     """Write the files of :func:`submission_files` to ``folder``, and return their paths.
 
-    Raises as it does.
+    Raises :class:`DataError` as that function does.
     """
     files = submission_files(rankings)
     for file, values in files.items():
@@ -156,12 +156,17 @@ _FORMS: Mapping[str, _Form] = {
 
 
 def validate(paths: Sequence[Path], questions: Questions) -> dict[str, dict[str, int]]:
-    """Read submission files and check them; return the numbers of their contents.
+    """Read submission files and check them.
 
-    Checked are: every question and no other has answers, of the right number, without repetitions; all are
-    candidates (in CIRR's second file: of the image set), without a masked reference; CIRR's ``version`` and
-    ``metric``; and the size. Raises :class:`DataError` for the first fault.
+    Returns file name -> numbers of ``questions``, of ``answers`` to a question (the fewest), and of
+    ``bytes``. Checked are: every question and no other has answers, of the right number, without repetitions;
+    all are candidates (in CIRR's second file: of the image set), without a masked reference; CIRR's
+    ``version`` and ``metric``; and the size. Raises :class:`DataError` for the first fault, and for a file
+    name that no server has.
     """
+    for path in paths:
+        if path.name not in _FORMS:
+            raise DataError(f"no evaluation server takes {path}: its name must be one of {', '.join(_FORMS)}")
     return {path.name: _checked(path, questions, _FORMS[path.name]) for path in paths}
 
 

@@ -36,7 +36,10 @@ def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
 
 
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Return the metrics of the baselines with the encoder of ``model``: name -> metric -> value."""
+    """Return the metrics of the baselines with the encoder of ``model``: name -> metric -> percent.
+
+    ``store`` has the benchmark's images in order.
+    """
     return {
         name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=FIRST))
         for name, one in baselines(model).items()
@@ -44,7 +47,10 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
 
 
 def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Return the metrics of the oracles: name -> metric -> value; empty without true attributes."""
+    """Return the metrics of the oracles, which rank by true attributes: name -> metric -> percent.
+
+    Empty if the benchmark has no true attributes.
+    """
     if not benchmark.attributes:
         return {}
     return {

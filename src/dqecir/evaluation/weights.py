@@ -66,9 +66,10 @@ def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark
 def with_permuted_weights(
     method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> RetrievalResults:
-    """Rank every question with the attribute weights of another question of its category, drawn at random.
+    """Rank every question with the attribute weights of a random question of its category.
 
     The difference to the results with each question's own weights is what weights that follow the text gain.
+    ``store`` has the images of ``benchmark`` in order; ``encoder`` encodes the texts; ``seed`` draws.
     """
     return collect(benchmark, _permuted_scores(method, store, encoder, benchmark, seed))
 

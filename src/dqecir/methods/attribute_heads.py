@@ -23,7 +23,8 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 class TextEncoder:
     """Turns texts into token ids, and marks the tokens of words that belong to an attribute's lexicon.
 
-    Everything that has one entry for each attribute is in the order of ``vocabularies``.
+    A lexicon is the set of words that signal an attribute, such as "red" for colour. ``vocabularies``: one
+    for each attribute, in the order of all results. ``max_length``: largest number of tokens of a text.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class TextEncoder:
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[str], blank: bool = False) -> TextBatch:
-        """Tokenise ``texts``; cut them on the right to ``max_length`` tokens, and pad them to the longest.
+        """Return the token ids of ``texts`` and, for each attribute, which tokens belong to its lexicon.
+
+        Texts are cut on the right to ``max_length`` tokens, and padded to the longest.
 
         Raises :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has one),
         and for a text with lone surrogates, which come from a terminal with another encoding.
@@ -71,10 +74,10 @@ class TextEncoder:
 
 
 def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
-    """Return (place of a token, word) for every token that belongs to a word.
+    """Return (place of the token, word in lower case) for every token of ``text`` that belongs to a word.
 
-    Words are found in ``text``, because some tokenizers count a space as part of the word after it, or a
-    whole text as one word.
+    ``cut`` are the tokens of ``text``. Words are found in the text itself, because some tokenizers count a
+    space as part of the word after it, or a whole text as one word.
     """
     places = []
     for place, (word, (start, end)) in enumerate(zip(cut.word_ids, cut.offsets, strict=True)):
@@ -86,9 +89,10 @@ def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
 
 
 class HeadsConfig(Strict):
-    """What attribute heads predict: column -> its values, in order.
+    """What attribute heads predict.
 
-    ``token_width`` is W of the image tokens.
+    ``columns``: column -> its values, in the order of the predictions. ``token_width``: size of an image
+    token.
     """
 
     token_width: int
@@ -98,7 +102,8 @@ class HeadsConfig(Strict):
 class AttributeHeads(nn.Module):
     """One classifier for each catalogue column; each pools the image tokens by its own attention.
 
-    Stage 0 of training from scratch trains the tower with them; later they predict the attributes of images.
+    The first stage of training from scratch trains the image tower with them; later they predict the
+    attributes of images.
     """
 
     def __init__(self, config: HeadsConfig) -> None:

@@ -26,7 +26,10 @@ class Baseline(Method):
     requires = frozenset({"image", "text"})
 
     def image_embedding(self, reference: Tensor) -> Tensor:
-        """Return the mean [B, D] of each reference's target embedding, for image tokens [B, M, W]."""
+        """Return a unit vector [B, D] of each image: the direction of the mean of its target embedding.
+
+        ``reference`` are image tokens [B, M, W].
+        """
         return unit(self.backbone.target_embeddings(reference).mean(dim=1))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -85,7 +88,10 @@ class Product(Baseline):
 
 
 def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
-    """Return ``queries`` [B, 2, D] of images and texts, with the image's vector twice if a text is empty."""
+    """Replace the text's vector by the image's, in place, in each query whose text is empty; return all.
+
+    ``queries`` [B, 2, D]: for each query the vectors of its image and of its text.
+    """
     blank = [row for row, words in enumerate(text.texts) if not words.strip()]
     queries[blank, 1] = queries[blank, 0]
     return queries

@@ -2,8 +2,8 @@
 
 The mean feature of the gallery is subtracted from image features, the mean of a text corpus from text
 features. The reference is projected to directions in which texts about subjects vary and texts about styles
-do not, so that its subject counts and its style does not. Both similarities are scaled by the smallest ones
-in the gallery, and combined by the rule ``harris``.
+do not, so that its subject counts and its style does not. From each similarity, the smallest one of its kind
+in the gallery is subtracted; both are then combined by the score rule ``harris``.
 
 Source: Psomas et al. (arXiv 2510.25387) and its public code. Two of its steps are left out: expanding a query
 by the results of a first search, and averaging a text over many sentences about other subjects. The
@@ -54,19 +54,20 @@ class BasicStatistics:
     image_mean: Tensor
     """Mean image feature of the gallery [D]."""
     text_mean: Tensor
-    """Mean text feature of the subjects [D]."""
+    """Mean text feature of the corpus of subjects [D]."""
     projection: Tensor
     """Projection of image features to directions of subjects [D, D]."""
     least_image: Tensor
-    """Smallest similarity of two images, a scalar."""
+    """Smallest similarity of two images of the gallery, after subtracting means; a scalar."""
     least_text: Tensor
-    """Smallest similarity of a text and an image, a scalar."""
+    """Smallest similarity of a text about a subject and an image, after subtracting means; a scalar."""
 
     @classmethod
     def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
-        """Compute the statistics from unit features of a gallery [N, D] and of two corpora [T, D] each.
+        """Compute the statistics from unit features of a gallery's images [N, D] and of two corpora of texts.
 
-        ``options`` are those of the projection.
+        ``subjects`` and ``styles`` have the shape [T, D] with their own T each. ``options`` are those of the
+        projection.
         """
         image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
         centred = images - image_mean
@@ -83,7 +84,7 @@ class BasicStatistics:
 def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tensor:
     """Return the projection [D, D] to directions in which subjects vary and styles do not.
 
-    ``subjects`` and ``styles`` are features of texts [T, D] whose mean is subtracted.
+    ``subjects`` and ``styles`` are features of texts [T, D], less the mean feature of the subjects.
     """
 
     def covariance(features: Tensor) -> Tensor:
@@ -174,7 +175,10 @@ class Basic(Baseline):
 
     def _check_learned(self) -> None:
         if not bool(self.text_mean.any()):
-            raise DataError("basic composes for one gallery: build an index with it (dqecir index build)")
+            raise DataError(
+                "basic needs the mean feature of a gallery, and has seen none: build an index with it "
+                "(dqecir index build)"
+            )
 
 
 @cache

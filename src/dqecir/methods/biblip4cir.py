@@ -68,10 +68,11 @@ class BiblipOptions(InBatchOptions):
 
 
 def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
-    """Return the cross-entropy of the reverse direction: text i must find target i by its reference.
+    """Return the loss of the reverse direction, from target to reference.
 
     ``composed`` [B, B, D] has at [i, j] the unit composition of target j with the reverse text i;
-    ``references`` [B, D] are unit vectors.
+    ``references`` [B, D] are unit vectors. Of the compositions with text i, that of target i must be the most
+    similar to reference i: the cross-entropy over all j at a temperature of 0.01, the mean over i.
     """
     scores = torch.einsum("ijd,id->ij", composed, references)
     return contrastive(scores, torch.arange(len(scores), device=scores.device), scores.new_tensor(0.01))

@@ -96,9 +96,9 @@ def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
 
 
 def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
-    """Return an untrained combiner with the sizes of a published state dict.
+    """Return an untrained combiner with the sizes of the tensors in a published state dict.
 
-    Raises :class:`CheckpointError` if the tensors do not fit.
+    Raises :class:`CheckpointError` if it has no combiner.
     """
     projection, size = required(state, "text_projection_layer.weight", "it holds no combiner").shape
     hidden = required(state, "combiner_layer.weight", "it holds no combiner").shape[0]

@@ -140,9 +140,9 @@ class Composeae(PooledMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> ComposeaeComposer:
-        """Return an untrained composer with the sizes of a published state dict.
+        """Return an untrained composer with the sizes of the tensors in a published state dict.
 
-        Raises :class:`CheckpointError` if the tensors do not fit.
+        Raises :class:`CheckpointError` if it has no composer of ComposeAE.
         """
         what = "it holds no composer of ComposeAE"
         size, text_size = required(state, "encoderLinear.0.bert_features.1.weight", what).shape
@@ -169,9 +169,10 @@ class Composeae(PooledMethod):
     def feature_loss(
         self, reference: Tensor, text: Tensor, candidates: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """Return the four terms of the loss for features [B, D], [B, D_t] and [C, D], not normalised.
+        """Return the terms of the loss by name, each multiplied by its weight, without those of weight 0.
 
-        ``targets`` [B] are the places of the targets among the C candidates.
+        The features are not normalised: references [B, D], texts [B, D_t] and candidates [C, D]. ``targets``
+        [B] are the places of the targets among the C candidates.
         """
         options, composer = self.options, self.composer
         query = composer(reference, text)

@@ -80,7 +80,10 @@ class ContentAttention(nn.Module):
 
 
 class CosmoComposer(nn.Module):
-    """Change content and style of a feature map by a text; queries and targets share the last layers."""
+    """Change content and style of a feature map by a text; queries and targets share the last layers.
+
+    Raises :class:`DataError` if ``heads`` does not divide ``channels``.
+    """
 
     def __init__(self, channels: int, text_size: int, heads: int, size: int) -> None:
         super().__init__()
@@ -166,10 +169,10 @@ class Cosmo(TextSourceMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
-        """Return an untrained composer with the sizes of a published state dict.
+        """Return an untrained composer with the sizes of the tensors in a published state dict.
 
-        The number of heads cannot be seen in the tensors: it is the published 8, or 4 for small maps. Raises
-        :class:`CheckpointError` if the tensors do not fit.
+        The tensors do not tell the number of heads: it is the published 8, or 4 with fewer than 64 channels.
+        Raises :class:`CheckpointError` if the state dict has no composer of CoSMo.
         """
         what = "it holds no composer of CoSMo"
         key = "compositor.att_module.global_att_generator.W_t.weight"

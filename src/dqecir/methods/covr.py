@@ -115,7 +115,10 @@ class Covr(PooledMethod):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Return each image's mean embedding by a frozen copy, unit [N, 1, D]; ``tokens`` [N, M, W]."""
+        """Return unit vectors [N, 1, D]: each image's mean embedding by the frozen copy of the backbone.
+
+        ``tokens`` are image tokens [N, M, W].
+        """
         return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
 
     def target_state(self) -> dict[str, Tensor]:

@@ -97,7 +97,10 @@ class DqeOptions(MethodOptions):
         return self.pair_weight + self.ranking_weight + auxiliary > 0
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` if a loss would have no negatives, or if negatives would have no loss."""
+        """Raise ``ValueError`` if a loss would have no negatives, or if negatives would have no loss.
+
+        Also raised if the warm-up or the ranking loss would train nothing.
+        """
         if self.needs_negatives and negatives.choose == "none":
             raise ValueError(
                 "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
@@ -165,7 +168,7 @@ class Dqe(Method):
         return tuple(range(len(self.options.attributes)))
 
     def start_from_words(self, context: MethodContext) -> None:
-        """Set every attribute's prompt to the mean word embedding of its lexicon."""
+        """Set every prompt, if there are prompts, to the mean word embedding of its attribute's lexicon."""
         if self.options.attributes and self.options.sub_query == "prompt_attention":
             words = self.backbone.embeddings.word_embeddings.weight.detach()
             self.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in context.lexicon_ids]))
@@ -190,7 +193,10 @@ class Dqe(Method):
         return Query(unit(total)[:, None], pieces, weights, parts)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
-        """Return a state for each attribute [B, A, H], from query states [B, n_q, H] and words [B, L, H]."""
+        """Return a state of each attribute [B, A, H] from query states [B, n_q, H] and word states [B, L, H].
+
+        ``text`` says which words are padding, and which belong to the lexicon of an attribute.
+        """
         if self.options.sub_query == "projection":
             return states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
         values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
@@ -229,9 +235,9 @@ class Dqe(Method):
         return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
 
     def score_terms(self, query: Query, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the loss terms that compare scores: those of E8, and the contrast within the batch.
+        """Return the loss terms that compare scores, by name: those of E8, and the contrast within the batch.
 
-        The contrast is left out if its weight is 0.
+        Each is multiplied by its weight; those of weight 0 are left out.
         """
         options = self.options
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
@@ -280,9 +286,10 @@ class Dqe(Method):
         )
 
     def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
-        """Return the margin loss of the sub-queries: each must prefer the target.
+        """Return the margin loss of the sub-queries ``attribute`` [B, A, D]: each must prefer the target.
 
-        Attribute weights weigh it.
+        ``candidates`` are target embeddings [C, n_t, D]. The loss of an attribute that the text does not
+        mention counts less, by the option ``unmentioned``.
         """
         rows, count = attribute.shape[:2]
         scores = score(attribute.flatten(0, 1), candidates, self.score_rule)

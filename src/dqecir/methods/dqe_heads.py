@@ -115,7 +115,11 @@ class DqeHeads(HeadedDqe):
         return Query(embedding, self._by_attribute(pieces), weights, parts), logits
 
     def _pieces(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """Return the part of each of C columns in the query, at weight 1: [B, C, 1, D + V]."""
+        """Return the part of each of C columns in the query, at weight 1: [B, C, 1, D + V].
+
+        ``blocks``: for each column the scaled log-probabilities of its values [B, values]; V values in all.
+        ``base`` [B, D] is the base query.
+        """
         start, whole, pieces = base.shape[1], base.shape[1] + sum(self.sizes), []
         for block in blocks:
             end = start + block.shape[1]

@@ -64,8 +64,9 @@ class DqeValuesOptions(HeadedOptions):
     columns: tuple[str, ...] | None = None
     """Catalogue columns that are compared. Default: all columns of the attributes that have heads."""
     rule: Literal["likelihood", "dot"] = "likelihood"
-    """The score: ``likelihood`` as above, or ``dot``: one inner product of two vectors that approximates it,
-    which every search engine can compute."""
+    """The score rule. ``likelihood``: the log-probability that the candidate shows the wanted values, plus
+    the base score. ``dot``: one inner product of two vectors that approximates it, which every search engine
+    can compute."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
     """Weights m_c that depend on the text, that are learned but equal for all texts, or that are fixed at
     1."""
@@ -82,21 +83,22 @@ class DqeValuesOptions(HeadedOptions):
     """Scale of log-probabilities relative to cosines [κ]; if it equals the temperature, they count in
     full."""
     hints: bool = True
-    """Whether rules read a text first, and the learned reader only the rest."""
+    """Whether rules read the requests of a text first, and the learned reader only the clauses that they
+    cannot read. Otherwise the learned reader reads everything."""
     hints_withheld: float = Field(default=0.5, ge=0, le=1)
-    """Share of the clauses that the rules can read but that the learned reader must read in training."""
+    """Share of the clauses that the rules can read, but that in training are left to the learned reader."""
     words_hidden: float = Field(default=0.3, ge=0, le=1)
     """Share of the tokens of a text that are hidden from the learned reader in training."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What the rules read in B texts.
+    """What the rules read in B texts about C columns.
 
-    ``said`` [B, C]: 1 for a requested column, 0 if the learned reader decides, -1 if the rules read the whole
-    text and it does not request the column. ``shares``: for each column [B, values] the requested values,
-    with equal probabilities. ``left`` are the texts of the clauses that were not read, and ``clauses`` these
-    clauses.
+    ``said`` [B, C]: 1 if the text requests the column, -1 if the rules read the whole text and it does not, 0
+    if the learned reader decides. ``shares``: for each column probabilities [B, values], equal for all
+    requested values and 0 for others. ``clauses``: for each text the clauses that the rules did not read;
+    ``left``: the same clauses, joined to one text and tokenised, for the learned reader.
     """
 
     said: Tensor
@@ -265,7 +267,10 @@ class DqeValues(HeadedDqe):
         )
 
     def _asks(self, read: Tensor, hints: Hints | None) -> Tensor:
-        """Return the logits of the weights m [B, C], from the reader's states and the rules' ``hints``."""
+        """Return the logits [B, C] of the weights m, which say how far each text requests each column.
+
+        ``read`` [B, C, H] are the learned reader's states; ``hints`` are None without rules.
+        """
         if self.options.weights == "fixed":
             return read.new_full(read.shape[:2], torch.inf, dtype=torch.float32)
         if self.options.weights == "scalar":
@@ -283,9 +288,10 @@ class DqeValues(HeadedDqe):
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
 
     def hide_pieces(self, text: TextBatch) -> Tensor:
-        """Return token ids [B, L].
+        """Return the token ids of ``text`` [B, L].
 
-        In training some are hidden, so that a request does not depend on one word.
+        In training, a random share of them is replaced by the unknown token, so that a request does not
+        depend on one word.
         """
         if not self.training:
             return text.ids
@@ -294,7 +300,7 @@ class DqeValues(HeadedDqe):
         return text.ids.masked_fill(hidden & ~special, self.unknown_piece)
 
     def _read(self, words: Tensor, text: TextBatch) -> Tensor:
-        """Return a state for each column [B, C, H] from word states [B, L, H]."""
+        """Return a state of each column [B, C, H], by attention over word states [B, L, H] of ``text``."""
         keys = self.key(self.word_norm(words))
         logits = torch.einsum("ch,blh->bcl", self.prompts, keys).float() / words.shape[2] ** 0.5
         mentioned = text.mentions[:, list(self.owners)].to(logits.dtype)  # [B, C, L]
@@ -310,7 +316,10 @@ class DqeValues(HeadedDqe):
         """
         assert self.parser is not None
         if len(text.texts) != len(shown[0]):
-            raise DataError("the texts came without their words: encode them with the model's text encoder")
+            raise DataError(
+                "the batch has token ids but not the texts, which this method reads: encode the texts with "
+                "the model's text encoder"
+            )
         names = [self.heads.config.columns[column] for column in self.columns]
         likely = [values.argmax(dim=1).tolist() for values in shown]
         said = torch.zeros(len(text.texts), len(self.columns))
@@ -354,7 +363,11 @@ class DqeValues(HeadedDqe):
         return read, unread
 
     def _wanted(self, place: int, read: Tensor, asks: Tensor, known: Tensor, hints: Hints | None) -> Tensor:
-        """Return q_c [B, values] of the column at ``place``: requested values, mixed with the reference's."""
+        """Return q_c [B, values], the wanted values of the column at ``place``: requested and kept values.
+
+        ``read`` [B, H] are the learned reader's states of the column, ``asks`` [B] the logits of its weight
+        m, and ``known`` [B, values] the values that the reference shows.
+        """
         moved = self.moves[place](torch.cat([read, known.to(read.dtype)], dim=1))
         asked = (self.values[place](read) + moved).float().softmax(dim=1)
         if hints is not None:

@@ -91,12 +91,13 @@ class DualValues(Baseline):
             columns = {column: values for column, values in known.items() if column in context.columns}
         if not columns:
             raise DataError(
-                "the vocabularies that dual_values names describe no column: name other vocabularies"
+                "the vocabularies in the option attributes of dual_values describe no column that it can "
+                "compare: name other vocabularies"
             )
         return cls(backbone, options, columns, context.heads, context.text_encoder)
 
     def train(self, mode: bool = True) -> DualValues:
-        """Keep the module in evaluation mode, because nothing of it is trained."""
+        """Stay in evaluation mode whatever ``mode`` is, because nothing is trained; return this method."""
         return super().train(False)
 
     @torch.no_grad()
@@ -142,8 +143,8 @@ class DualValues(Baseline):
         assert self.prompts is not None
         if not bool(self.prompts.directions.any()):
             raise DataError(
-                "dual_values without trained heads reads one gallery: build an index with it (dqecir index "
-                "build), or train heads with a table (dqecir catalogue fit)"
+                "dual_values has no trained heads, and has seen no gallery to calibrate descriptions with: "
+                "build an index with it (dqecir index build), or train heads (dqecir catalogue fit)"
             )
         return self.prompts(images, self.backbone.temperature)
 
@@ -153,7 +154,10 @@ class DualValues(Baseline):
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         if len(text.texts) != len(reference):
-            raise DataError("the texts came without their words: encode them with the model's text encoder")
+            raise DataError(
+                "the batch has token ids but not the texts, which this method reads: encode the texts with "
+                "the model's text encoder"
+            )
         images = self.image_embedding(reference)
         said = torch.tensor([bool(words.strip()) for words in text.texts], device=images.device)
         words = unit(self.backbone.pooled_text(text))

@@ -58,9 +58,9 @@ class Phi(nn.Module):
 
 
 def phi_of(state: Mapping[str, Tensor]) -> Phi:
-    """Return an untrained φ with the sizes of a published state dict.
+    """Return an untrained φ with the sizes of the tensors in a published state dict.
 
-    Raises :class:`CheckpointError` if the tensors do not fit.
+    Raises :class:`CheckpointError` if it has no inversion network.
     """
     hidden, size = required(state, "layers.0.weight", "it holds no inversion network").shape
     width = required(state, "layers.6.weight", "it holds no inversion network").shape[0]
@@ -68,7 +68,7 @@ def phi_of(state: Mapping[str, Tensor]) -> Phi:
 
 
 def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Return the contrastive loss of SEARLE for pairs ``first`` [B, D] and ``second`` [B, D].
+    """Return the contrastive loss of SEARLE for B pairs: row i of ``first`` [B, D] and of ``second`` [B, D].
 
     Each of the 2B vectors must find its partner by cosine among the 2B - 1 others.
     """

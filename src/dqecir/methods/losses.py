@@ -39,10 +39,10 @@ def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin
 
 
 def draw_triplets(pairs: int) -> Tensor:
-    """Draw triplets (anchor, positive, negative) [2B · n, 3] among 2B vectors; i and B + i are a pair.
+    """Draw triplets (anchor, positive, negative) [2B · n, 3], as places among 2B vectors.
 
-    Every vector is an anchor n times, each time with another negative; n is 3, or less if there are fewer
-    others (TIRG).
+    The vectors are B ``pairs``: i and B + i belong together. Every vector is an anchor n times, with its
+    partner as positive and each time another negative; n is 3, or less if there are fewer others (TIRG).
     """
     rows = []
     for anchor in range(2 * pairs):

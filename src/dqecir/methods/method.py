@@ -36,7 +36,10 @@ class MethodOptions(Strict):
     """Options of a method; an unknown key is an error."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` if these options and the settings for negatives contradict each other."""
+        """Raise ``ValueError`` if these options and the settings for negatives contradict each other.
+
+        Default: accept all settings.
+        """
 
 
 class InBatchOptions(MethodOptions):
@@ -82,7 +85,8 @@ class QueryParts:
     reads_all: bool = False
     """Whether ``base`` depends on the whole text, so that every word has an effect."""
     slices: SlicedValues | None = None
-    """Makes pieces from ``wanted``, if a query is one vector with a slice for each column."""
+    """Makes the pieces from ``wanted``; None unless a query is one vector with a slice of numbers for each
+    column."""
 
     def embeddings(self) -> Tensor:
         """Return the queries [B, n_q, D]."""
@@ -90,7 +94,7 @@ class QueryParts:
         return unit(whole) if self.normalised else whole
 
     def added(self) -> Tensor:
-        """Return what each piece adds to the queries, with its weight: [B, P, n_q, D]."""
+        """Return what each piece adds to :meth:`embeddings`, with its weight: [B, P, n_q, D]."""
         added = self.weights[:, :, None, None] * self.pieces
         return added / self._whole().norm(dim=2, keepdim=True)[:, None] if self.normalised else added
 
@@ -126,7 +130,7 @@ class TrainingBatch:
     negatives: Tensor
     """[B, K]: places of the drawn negatives among the candidates; K is 0 if none are drawn."""
     right: Tensor
-    """[B, C] bool: candidates that are known right answers, with the target."""
+    """[B, C] bool: candidates that are known right answers, including the target."""
     attribute_values: Tensor
     """[C, K]: place of each candidate's true value in each of the K columns of the heads, or
     ``UNKNOWN_CODE``."""
@@ -143,9 +147,11 @@ class TrainingBatch:
 class MethodContext:
     """What a method is built with besides the backbone and its options.
 
-    ``lexicon_ids``: token ids of each attribute's lexicon, in the order of ``vocabularies``. ``columns``:
-    catalogue column -> place of its attribute. ``placeholder``: the token that textual inversion replaces.
-    ``text_encoder`` encodes further sentences that a method needs.
+    ``lexicon_ids``: token ids of each attribute's lexicon, in the order of ``vocabularies``, of which each
+    attribute has one. ``columns``: catalogue column that ``heads`` predict -> place of its attribute.
+    ``heads`` predict attributes of images. ``placeholder``: the token that textual inversion replaces.
+    ``text_encoder`` encodes further sentences that a method needs. What the model does not have is None or
+    empty.
     """
 
     lexicon_ids: Sequence[Tensor] = ()
@@ -241,7 +247,7 @@ class Method(nn.Module, ABC):
         """Compose queries from image tokens [B, M, W] of references and B texts."""
 
     def embed_text(self, text: TextBatch) -> Tensor | None:
-        """Compose queries [B, n_q, D] from texts without references. Default: None, if the method cannot."""
+        """Compose queries [B, n_q, D] from B texts without references. Default: None; the method cannot."""
         return None
 
     def embed_target(self, tokens: Tensor) -> Tensor:
@@ -265,7 +271,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the terms of the loss by name, with their weights; training minimises their sum."""
+        """Return the terms of the loss by name, multiplied by their weights; training minimises their sum."""
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
         """Return a mask [B, C] of the candidates that are negatives in the loss.
@@ -279,7 +285,7 @@ class Method(nn.Module, ABC):
         return self.loss(batch)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that are not pretrained; they are trained with a higher learning rate."""
+        """Return the trainable parameters outside of the backbone; they can get their own learning rate."""
         known = {id(parameter) for parameter in self.backbone.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 

@@ -41,8 +41,8 @@ def standardised(features: Tensor) -> Tensor:
 def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tuple[Tensor, Tensor]:
     """Return random scales α ~ N(1, s) and shifts β ~ N(m, s) for features [C, D], both [C, D].
 
-    m and s are the mean and the standard deviation of each row; ``scale_noise`` and ``shift_noise`` multiply
-    them.
+    m and s are the mean and the standard deviation of each row. α is then multiplied by ``scale_noise``, and
+    β by ``shift_noise``.
     """
     mean = features.mean(dim=1, keepdim=True).expand_as(features)
     deviation = features.std(dim=1, keepdim=True).expand_as(features)

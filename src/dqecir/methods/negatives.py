@@ -41,11 +41,13 @@ class NegativeSampling(Strict):
     choose: Literal["mid_zone", "steepest_drops", "around_target", "random", "none"] = "mid_zone"
     bounds: Literal["absolute", "temperature", "quantile"] = "absolute"
     low: float = 0.05
-    """Lower bound of the mid-zone, inclusive: a Δ, a Δ/τ or a share of the ranking, as ``bounds`` says."""
+    """Lower bound of the mid-zone, inclusive. By ``bounds`` it is a Δ (score of the target less that of the
+    candidate), a Δ divided by the temperature τ, or a share of the ranking from 0 to 1."""
     high: float = 0.15
     empty: Literal["nearest", "random", "previous"] = "nearest"
-    """What replaces an empty zone. If ``steepest_drops`` finds no two drops, it takes all candidates; with
-    ``previous`` it takes the ranks of the previous query's window, as QuRe's code does."""
+    """What replaces an empty mid-zone: the ``fallback_size`` candidates ``nearest`` to it, or all candidates
+    (``random``). If ``steepest_drops`` finds no two drops, it takes all candidates; with ``previous`` it
+    takes the ranks of the previous query's window, as QuRe's code does."""
     fallback_size: int = Field(default=8, gt=0)
     around: int = Field(default=16, gt=0)
     """With ``around_target``: number of candidates ranked just before the target, and as many just after
@@ -88,9 +90,10 @@ def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
 
 
 def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
-    """Return the limits of a zone as Δ: those at the shares ``low`` and ``high`` of each query's ranking.
+    """Return the lower and the upper limit of each query's zone as Δ, both [Q].
 
-    The ranking has only eligible candidates. ``delta`` is Δ [Q, N].
+    They are the Δ at the shares ``low`` and ``high`` (0 to 1) of the query's ranking, which has only eligible
+    candidates. ``delta`` is Δ [Q, N].
     """
     ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
     last = eligible.sum(dim=1).clamp(min=1) - 1
@@ -120,7 +123,7 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
 
 
 def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
-    """Return a mask [Q, N] of the ``size`` eligible candidates ranked just before the target, and just after.
+    """Return a mask [Q, N] of ``size`` eligible candidates just before the target, and as many just after.
 
     Candidates before the target have Δ < 0, and some are right answers that nobody annotated; the mid-zone
     has only candidates after it. ``delta`` is Δ [Q, N].
@@ -135,7 +138,7 @@ def zone_or_fallback(
 ) -> tuple[Tensor, Tensor]:
     """Return a mask [Q, N] of each query's zone, which is not empty if any candidate is eligible.
 
-    The second result [Q] bool says which zones were empty, and were filled by the fallback (Algorithm 1, 3).
+    The second result [Q] bool says which zones were empty, and were filled as ``options.empty`` says.
     ``delta`` is Δ [Q, N]; ``bounds`` are the zones' limits, [Q] each.
     """
     members = mid_zone(delta, eligible, bounds)
@@ -165,13 +168,11 @@ def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temp
 
 
 def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:
-    """Return the ranks [first, end) between two steep drops of the scores after ``place``.
+    """Return the ranks [first, end) between two steep drops of the scores after the target; None if none.
 
-    None if there are none.
-
-    ``values`` [N] are scores in descending order. The differences of neighbouring scores after ``place`` are
-    sorted, the steepest first. In that order, the first two neighbours that are more than ``threshold`` ranks
-    apart limit the window: it begins after the earlier drop and ends with the later one.
+    ``values`` [N] are scores in descending order, ``place`` is the target's rank from 0. The drops between
+    neighbouring scores after the target are sorted, the steepest first. In that order, the first two
+    neighbours that are more than ``threshold`` ranks apart limit the window: it has the ranks between them.
     """
     drops = np.argsort(np.diff(values[place + 1 :]), kind="stable")
     apart = np.flatnonzero(np.abs(np.diff(drops)) > threshold)
@@ -183,7 +184,10 @@ def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> 
 
 @dataclass
 class LastWindow:
-    """The window of the last query that had one; QuRe's code uses it again for a query without a window."""
+    """The window of the last query that had one, as ranks [first, end); None before the first.
+
+    QuRe's code uses it again for a query without a window.
+    """
 
     places: Window | None = None
 
@@ -193,9 +197,10 @@ def steepest_drop_members(
 ) -> tuple[Tensor, Tensor]:
     """Return QuRe's negatives as a mask [Q, N]: the candidates in the :func:`drop_window` after each target.
 
-    The second result [Q] bool says which queries have no window. For these, every eligible candidate is
-    taken, or with ``last`` those at the ranks of the previous window (as in QuRe's code, which fails if there
-    is none).
+    ``scores`` [Q, N] are those of all candidates, ``targets`` [Q] the places of the targets among them. The
+    second result [Q] bool says which queries have no window, or no eligible candidate in it. For these, every
+    eligible candidate is taken. With ``last``, a query without a window first tries the ranks of the previous
+    window, as QuRe's code does.
     """
     members = torch.zeros_like(eligible)
     empty = torch.zeros(len(scores), dtype=torch.bool)

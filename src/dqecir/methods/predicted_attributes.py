@@ -75,7 +75,7 @@ class PredictedAttributes(Baseline):
         return cls(backbone, context.heads, columns, parser)
 
     def train(self, mode: bool = True) -> PredictedAttributes:
-        """Keep the module in evaluation mode, because nothing of it is trained."""
+        """Stay in evaluation mode whatever ``mode`` is, because nothing is trained; return this method."""
         return super().train(False)
 
     @property
@@ -103,7 +103,10 @@ class PredictedAttributes(Baseline):
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         if len(text.texts) != len(reference):
-            raise DataError("the texts came without their words: encode them with the model's text encoder")
+            raise DataError(
+                "the batch has token ids but not the texts, which this method reads: encode the texts with "
+                "the model's text encoder"
+            )
         shown = self.shown(reference)
         rows = [
             self.wanted(self.parser.asked(words, self.known(shown, row)), shown, row)
@@ -119,9 +122,10 @@ class PredictedAttributes(Baseline):
         }
 
     def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """Return the query [V] of the reference in ``row``: requested values, else the reference's own.
+        """Return the query [V] of the reference in ``row``: for each column the probabilities of its values.
 
-        ``asked``: column -> requested values; ``shown`` as from :meth:`shown`.
+        They are equal for all requested values, and without a request those of the reference. V is the number
+        of values of all columns. ``asked``: column -> requested values; ``shown`` as from :meth:`shown`.
         """
         parts = []
         for column in self.columns:

@@ -21,7 +21,7 @@ FRAMES = ("{}", "a photo of a product: {}")
 """Sentence frames into which a statement is put."""
 
 MOST_STATEMENTS = 8
-"""Most statements that describe a value, evenly spaced among those of its vocabulary."""
+"""Largest number of statements that describe a value, evenly spaced among those of its vocabulary."""
 
 UNSAID = ("other", "")
 """Values for which there is no description."""
@@ -40,7 +40,7 @@ def described_columns(vocabularies: Sequence[Vocabulary]) -> dict[str, tuple[str
 
 
 def descriptions(wording: CaptionGenerator, column: str, value: str) -> list[str]:
-    """Return texts that describe an image with this value in this column."""
+    """Return texts that describe an image with this value in this column; ``wording`` words them."""
     said = [text for text in wording.statements(column, value) if _OF_CHANGE.search(text) is None]
     step = max(1, len(said) / MOST_STATEMENTS)
     drawn = [said[int(place * step)] for place in range(min(len(said), MOST_STATEMENTS))]

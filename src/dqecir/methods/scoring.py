@@ -53,8 +53,9 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
     count = queries.shape[1] - 1
     if count < 1 or targets.shape[1] <= count:
         raise ValueError(
-            f"the rule likelihood compares one vector and distributions with more tokens than there are "
-            f"distributions, not {queries.shape[1]} with {targets.shape[1]}"
+            f"the rule likelihood needs queries of one vector and at least one distribution, and targets of "
+            f"more tokens than distributions, not {queries.shape[1]} query vectors and {targets.shape[1]} "
+            "target tokens"
         )
     base = _max_t(queries[:, :1], targets[:, :-count])
     mass = queries[:, 1:].sum(dim=2)  # [B, C]
@@ -102,22 +103,23 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 BLOCK = 1 << 21
-"""Most numbers of a block of scores on a CPU. A block that stays in the caches until its maximum is taken is
-1.5 times as fast."""
+"""Largest number of scores in a block on a CPU. A block that stays in the caches until its maximum is taken
+is 1.5 times as fast."""
 
 LARGE_BLOCK = 1 << 25
-"""Most numbers of a block of scores on an accelerator, which is faster with large matrices."""
+"""Largest number of scores in a block on an accelerator, which is faster with large matrices."""
 
 CONVERTED = 1 << 20
-"""Most numbers that are converted to float32 at a time; blocks that fit a cache are 3 to 5 times as fast."""
+"""Largest number of values that are converted to float32 at a time; blocks that fit a cache are 3 to 5 times
+as fast."""
 
 
 def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
-    """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32.
+    """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D].
 
-    They are float32 under autocast too, but float64 for queries in float64. Targets are processed in blocks,
-    so that memory is limited; targets of the queries' type are not copied. Raises ``ValueError`` for shapes
-    that do not fit each other or the rule.
+    They are in float64 if the queries are, else in float32, also under autocast. Targets are processed in
+    blocks, so that memory is limited; targets of the scores' type are not copied. Raises ``ValueError`` for
+    shapes that do not fit each other or the rule.
     """
     if queries.ndim != 3 or targets.ndim != 3 or queries.shape[2] != targets.shape[2]:
         raise ValueError(

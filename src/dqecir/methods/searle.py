@@ -174,7 +174,8 @@ class Searle(Inversion):
     def apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
         """Return 1 - cosine between a sentence with the concept's name and one with the pseudo-word, [C].
 
-        ``nearest`` [C]: the concept of each image.
+        Both are the same sentence, drawn at random from those of the concept. ``words`` [C, W] are the
+        pseudo-words, ``nearest`` [C] the concepts of the images.
         """
         assert self.concepts is not None
         owner = self.concepts.owner.to(nearest.device)

@@ -66,16 +66,19 @@ class Sprc(Method):
         return Query(self.sentence_query(fused, text)[:, None])
 
     def sentence_states(self, fused: Tensor, text: TextBatch) -> Tensor:
-        """Run the second pass: query states [B, n_q, H] before the text.
+        """Run the second pass, without the image: the query states of the first pass, then the text.
 
-        Return all states [B, n_q + L, H].
+        ``fused`` are these query states [B, n_q, H]. Return the states of all tokens [B, n_q + L, H].
         """
         slots = self.backbone.embeddings(text.ids, fused)
         mask = torch.cat([text.mask.new_ones(fused.shape[:2]), text.mask], dim=1)
         return self._read(slots, mask)
 
     def sentence_query(self, fused: Tensor, text: TextBatch) -> Tensor:
-        """Return unit queries [B, D]: the [CLS] of the second pass for query states [B, n_q, H]."""
+        """Return unit queries [B, D]: the projected state of the text's [CLS] in the second pass.
+
+        ``fused`` are the query states of the first pass [B, n_q, H].
+        """
         cls_state = self.sentence_states(fused, text)[:, fused.shape[1]]
         return unit(self.backbone.text_projection(cls_state))
 

@@ -65,7 +65,7 @@ def base_loss(
     kind: BaseLoss,
     halved_gradient: bool,
 ) -> Tensor:
-    """Return the loss ``kind`` of TIRG for unit queries [B, D] and candidates [C, D].
+    """Return the loss ``kind`` of TIRG for queries [B, D] and candidates [C, D], all unit vectors.
 
     ``scale`` is the length that both are scaled to. ``targets`` [B] are places among the candidates.
     ``batch``: the cross-entropy of each query's target among all candidates, by inner products.
@@ -143,9 +143,9 @@ class Tirg(TextSourceMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:
-        """Return an untrained composer with the sizes of a published state dict.
+        """Return an untrained composer with the sizes of the tensors in a published state dict.
 
-        Raises :class:`CheckpointError` if the tensors do not fit.
+        Raises :class:`CheckpointError` if it has no composer of TIRG.
         """
         gate = required(state, "gated_feature_composer.3.weight", "it holds no composer of TIRG")
         size, joint = gate.shape

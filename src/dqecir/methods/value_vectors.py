@@ -22,7 +22,7 @@ from dqecir.errors import DataError
 from dqecir.methods.score_rules import SMOOTHING
 
 MOST_NUMBERS = 512
-"""Most numbers of a target's vector; columns with many values are reduced to fit."""
+"""Largest size of a target's vector; columns with many values are reduced to fit."""
 
 EXAMPLES = 256
 """Number of random distributions of a column's values, to which coefficients are fitted."""
@@ -31,7 +31,8 @@ SHARPNESS = 3.0
 """Standard deviation of the logits of these random distributions, which work as well as those of pictures."""
 
 LEAST_WEIGHT = 0.02
-"""Weight of an example that shows no wanted value; an example with only wanted values weighs 1 more."""
+"""Weight, in fitting coefficients, of an example that shows no wanted value. The probability of wanted values
+in an example is added to it."""
 
 RIDGE = 1e-3
 """Strength with which coefficients are pulled towards the expected logarithm."""
@@ -252,17 +253,17 @@ class SlicedValues:
 
 
 def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
-    """Share ``room`` numbers among columns with ``sizes`` values: two numbers for each value.
+    """Return how many of ``room`` numbers each column gets: two for each of its values.
 
-    If there is not enough room, the widest columns are reduced to the same width. Raises :class:`DataError`
-    if some column would get no number.
+    ``sizes`` are the columns' numbers of values. If there is not enough room, the widest columns are reduced
+    to the same width. Raises :class:`DataError` if some column would get no number.
     """
     whole = [2 * size for size in sizes]
     fitting = [most for most in range(1, max(whole) + 1) if sum(min(n, most) for n in whole) <= room]
     if not fitting:
         raise DataError(
-            f"{len(sizes)} columns do not fit into the {max(room, 0)} numbers that the base vector leaves of "
-            "a picture's vector: name fewer columns"
+            f"{len(sizes)} columns do not fit into the {max(room, 0)} numbers that a picture's vector has "
+            "besides its base vector: name fewer columns"
         )
     return tuple(min(n, fitting[-1]) for n in whole)
 

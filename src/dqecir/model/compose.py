@@ -26,7 +26,7 @@ CHUNK = 256
 """Number of images or queries that are embedded at a time."""
 
 SEEN = 4096
-"""Number of images that a method sees before it is trained or embeds a gallery."""
+"""Largest number of images that a method sees before it is trained or embeds a gallery."""
 
 
 def compose(method: Method, tokens: Tensor, text: TextBatch) -> Query:
@@ -81,10 +81,7 @@ class QueryComposer:
     """Composes queries with one model, and caches the image tokens of references."""
 
     def __init__(self, model: ComposedModel, tokens_kept: int = 0) -> None:
-        """Take the model, and the size of the cache of image tokens in bytes; 0: no cache.
-
-        ``tokens_kept`` is that size.
-        """
+        """Compose with ``model``, in evaluation mode. ``tokens_kept``: bytes of the cache; 0: no cache."""
         self.model = model.eval()
         self._keeps = tokens_kept > 0
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
@@ -102,7 +99,7 @@ class QueryComposer:
 
     @torch.no_grad()
     def compose(self, references: Sequence[Sequence[Reference]], texts: Sequence[str]) -> Query:
-        """Compose one query from each text and its references; nothing is boosted or steered.
+        """Return one query for each text and its references, with the weights that the method gives.
 
         An empty text asks for images like the references. If a text has no references, the text alone is the
         query (:func:`without_reference`).
@@ -144,9 +141,9 @@ class QueryComposer:
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
     """Return the queries, with those in ``alone`` [B] bool replaced by queries of their text alone.
 
-    If the method reports requested columns, only these columns stay in such a query. Otherwise the query is
-    the embedding of the text in ``texts`` [B, n_q, D], or zero if ``texts`` is None, which gives all items
-    the same score; the result then has no parts.
+    If the method reports which columns the text requests, such a query keeps only these columns. Otherwise it
+    becomes the text's embedding in ``texts`` [B, n_q, D], or zero if ``texts`` is None, so that all items get
+    the same score; no query of the result has parts then.
     """
     parts = query.parts
     if parts is None or parts.asked is None:

@@ -107,7 +107,10 @@ class ComposedEncoder:
 
 
 def _parts(one: Input) -> tuple[ImageSource, str]:
-    """Return the picture and the text of an input; the text is empty if it has none."""
+    """Return the picture and the text of an input; the text is empty if the input has none.
+
+    Raises :class:`DataError` if the input has no picture, has unknown keys, or a text that is not a string.
+    """
     if not isinstance(one, Mapping):
         return one, ""
     unknown = [key for key in one if key not in ("image", "text")]

@@ -57,7 +57,7 @@ WHOLE_FORMAT = 1
 """Format version of a BLIP-2 folder that contains its tower."""
 
 BLIP2 = "blip2"
-"""Kind of encoder if ``config.json`` names none."""
+"""Kind of encoder of a model folder whose ``config.json`` names none."""
 
 READER = "reader"
 """Sub-folder of a model's own text reader; a model without it uses the one of the package."""
@@ -160,12 +160,19 @@ class ComposedModel:
         )
 
     def forget_fingerprints(self) -> None:
-        """Compute fingerprints again; call this after weights outside of the frozen tower have changed."""
+        """Drop the stored fingerprints, so that they are computed again when they are next needed.
+
+        Call this after weights outside of the frozen tower have changed; the tower's fingerprint is kept.
+        """
         for name in ("target_fingerprint", "fingerprint"):
             self.__dict__.pop(name, None)
 
     def index_fingerprint(self, like: str) -> str:
-        """Return the fingerprint that an index of this model stores, of the same kind as ``like``."""
+        """Return the fingerprint that an index of this model stores, to compare it with that of an index.
+
+        ``like`` is the fingerprint in the index; the result is of the same kind, which version 0.1.0 computed
+        differently.
+        """
         if like.startswith(TARGET):
             return self.target_fingerprint
         return fingerprint_of_0_1_0(self.method, self.tower_fingerprint)
@@ -176,8 +183,8 @@ class ComposedModel:
         """Write the model to ``folder``, completely or not at all; return the folder.
 
         ``half``: store weights as float16. ``tower_by_reference``: store name and fingerprint of the frozen
-        tower instead of its weights. Raises :class:`DataError` if the tower is then stored nowhere else, or
-        may have changed.
+        tower instead of its weights. Raises :class:`DataError` if the tower is then stored nowhere else, is
+        in ``folder`` itself, which is replaced, or was trained.
         """
         target = Path(folder)
         tower = self._tower_reference(target) if tower_by_reference else None
@@ -341,7 +348,11 @@ def new_model(
     max_text_length: int,
     notes: Mapping[str, Any],
 ) -> ComposedModel:
-    """Return a model of a pretrained encoder with the method that :func:`untrained_method` names."""
+    """Return a model of a pretrained encoder with the method that :func:`untrained_method` names.
+
+    ``heads`` are attribute heads, if there are any. ``max_text_length`` is in tokens. ``notes`` say how the
+    encoder was trained.
+    """
     kind = method_named(untrained_method(backbone))
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
@@ -377,7 +388,11 @@ def _format_of(backbone: Encoder, names_tower: bool) -> int:
 
 
 def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
-    """Return the encoder that ``config`` describes; the weights that the folder's one file has are random."""
+    """Return the encoder that ``config`` (of ``config.json``) describes.
+
+    Its weights that are stored in ``model.safetensors`` are still random. Raises :class:`DataError` if
+    ``config`` is damaged.
+    """
     try:
         said = dict(config.get("encoder", {"kind": BLIP2}))
         kind = encoder_named(said.pop("kind"))
@@ -401,9 +416,10 @@ def is_model_folder(place: Path) -> bool:
 
 
 def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """Read the weights of the tower that the model in ``folder`` names.
+    """Read the weights of the tower that ``named`` in the folder's ``config.json`` refers to, by their names.
 
-    Raises :class:`CheckpointError` if they are missing or those of another tower.
+    Raises :class:`CheckpointError` if they are missing or those of another tower, and :class:`DataError` if
+    ``named`` is incomplete.
     """
     try:
         weights, fingerprint = named["weights"], named["fingerprint"]
@@ -465,7 +481,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors directly to a file: BLIP-2's towers are too large for a second copy in memory."""
+    """Write tensors directly to a file, because BLIP-2's towers are too large for a second copy in memory.
+
+    Raises :class:`CheckpointError` if the file cannot be written.
+    """
     seen: set[int] = set()
     apart = {}
     for key, value in tensors.items():

@@ -125,9 +125,10 @@ def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadR
 
 
 def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Module, LoadReport]:
-    """Return the composer of a published state dict ``state`` of the method ``source``.
+    """Return the composer of the method ``source``, with the weights of the published state dict ``state``.
 
-    The report says which keys were used.
+    The report says which keys were used. Raises :class:`CheckpointError` if the state dict has no such
+    composer.
     """
     kind: Any = method_named(source)
     composer: nn.Module = kind.composer_of(state)
@@ -137,7 +138,7 @@ def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Mod
 def load_composer(folder: Path) -> nn.Module:
     """Read a composer that :func:`convert` wrote, in evaluation mode.
 
-    Raises :class:`CheckpointError` if the folder has none.
+    Raises :class:`CheckpointError` if the folder has none, or if a newer dqecir wrote it.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -33,7 +33,9 @@ class Describer:
 
     @classmethod
     def from_pretrained(cls, folder: Path | None = None) -> Self:
-        """Read tower and heads of a model folder to the chosen device. Default: the shipped model.
+        """Read tower and heads of a model folder, onto the device of :func:`chosen_device`.
+
+        Default: the shipped model.
 
         Raises :class:`DataError` if the model has no heads, and as :meth:`ComposedModel.from_pretrained`
         does.

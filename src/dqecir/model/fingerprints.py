@@ -25,8 +25,8 @@ def tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing)
 def target_fingerprint(method: Method, tower: str) -> str:
     """Return the fingerprint of everything that target embeddings depend on, and of nothing else.
 
-    ``tower`` is the fingerprint of the tower. An index stores it. Do not change how it is computed: existing
-    indexes would no longer match their models.
+    ``tower`` is the fingerprint of the tower. An index stores the result. Do not change how it is computed:
+    existing indexes would no longer match their models.
     """
     made_by = {
         "tower": tower,
@@ -72,7 +72,10 @@ def model_fingerprint(
 
 
 def fingerprint_of_0_1_0(method: Method, tower: str) -> str:
-    """Return the fingerprint of all weights that indexes of version 0.1.0 store, to open these indexes."""
+    """Return the fingerprint of all weights, as version 0.1.0 stored it in its indexes.
+
+    It is needed to open these indexes. ``tower`` is the fingerprint of the tower.
+    """
     return _digest(tower, method.state_dict())
 
 

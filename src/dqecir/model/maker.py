@@ -37,7 +37,7 @@ class Maker(Strict):
 def read_maker(folder: Path) -> Maker | None:
     """Read which encoder and method made the index in ``folder``; None if a model folder made it.
 
-    Raises :class:`EngineError` if the file is damaged.
+    Raises :class:`EngineError` or :class:`DataError` if the file is damaged.
     """
     path = folder / FILE
     try:

@@ -47,10 +47,10 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
 
 
 def read_model(weights: Path | str | None = None) -> ComposedModel:
-    """Read the model in ``weights`` to the chosen device. Default: the shipped model.
+    """Read the model in ``weights``, onto the device of :func:`chosen_device`. Default: the shipped model.
 
     ``weights`` is a model folder, which is opened with its own method, or anything that :func:`model_of`
-    opens.
+    opens. Raises :class:`DataError` if it cannot be read.
     """
     if weights == SHIPPED_MODEL:
         weights = None
@@ -74,9 +74,10 @@ def _is_published(place: Path) -> bool:
 def read_weights(
     form: str, weights: str | Path, *, tokenizer: str, tower: str | Path | None
 ) -> tuple[ComposedModel, LoadReport]:
-    """Open published weights of BLIP-2 in the ``form`` ``hf`` or ``lavis``, and report every key.
+    """Open published weights of an encoder as an untrained model, and report what became of every key.
 
-    Arguments and errors are those of :func:`model_of`.
+    ``form`` is a key of :data:`READERS`, such as ``hf`` for BLIP-2 of transformers. The other arguments and
+    the errors are those of :func:`model_of`.
     """
     read = READERS[form](weights, tower)
     pieces = read.pieces if read.pieces is not None else _word_pieces(read, tokenizer)

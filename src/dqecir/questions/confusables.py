@@ -18,7 +18,7 @@ from dqecir.questions.answers import FIRST_CODE, CodedAttributes
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 
 _ATTEMPTS = 4
-"""How many times a pair is worded until neither text admits the other question's target."""
+"""Largest number of tries to word a pair so that neither text admits the other question's target."""
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,10 @@ def _members(bits: int) -> tuple[int, ...]:
 
 
 def _evenly(places: Positions, keys: NDArray[np.int64], u: float) -> Positions:
-    """Draw one of the different ``keys``, all with the same chance, and return the places that have it."""
+    """Draw one of the different ``keys``, all with the same chance, and return the places that have it.
+
+    ``keys`` are those of ``places``; the random number ``u`` (0 to 1) draws.
+    """
     distinct = np.unique(keys)
     kept: Positions = places[keys == distinct[int(u * distinct.size)]]
     return kept

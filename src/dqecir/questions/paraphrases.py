@@ -14,7 +14,7 @@ from dqecir.questions.confusables import description
 from dqecir.questions.wording import CaptionGenerator
 
 WORDINGS = 4
-"""Number of wordings of each question, with its own."""
+"""Number of wordings of each question, including its own."""
 QUESTIONS = 200
 """Number of questions that are worded in several ways."""
 _ATTEMPTS = 24

@@ -62,9 +62,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """Two captions; for each attribute that they mention, the requested values; and whether they are unseen.
+    """Two captions, and what they request.
 
-    ``unseen``: all phrases are held out of training.
+    ``asked``: column that the captions mention -> the values that they request. ``unseen``: whether all
+    phrases are held out of training.
     """
 
     captions: tuple[str, str]
@@ -102,11 +103,10 @@ class CaptionGenerator:
         self._columns = {column: _spoken_by(vocabularies, column) for column in values}
 
     def group(self, column: str, value: str) -> str | None:
-        """Return the name of the group within which a value may change.
+        """Return the name of the group of values within which ``value`` may change.
 
-        If the value is in no group, it is the value itself.
-
-        None if the column has no groups, so that every value may change into every other.
+        A value in no group is a group of its own, with the value as name. None if the column has no groups,
+        so that every value may change into every other.
         """
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None
@@ -281,7 +281,7 @@ def _negations(column: ColumnVocabulary, value: str, owned: _Owned) -> Phrases:
 
 
 def _fitting(phrases: Phrases, value: Value | None, owned: _Owned) -> Phrases:
-    """Leave out the phrases that need a noun, if there is none."""
+    """Return the phrases without those that need a noun of the value or of its owner, if there is none."""
     missing = [] if value and value.nouns else ["{noun}"]
     missing += [] if owned.noun else ["{owner}"]
     seen, held_out = (

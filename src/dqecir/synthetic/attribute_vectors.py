@@ -29,9 +29,9 @@ def check_values(
 
 
 def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Return the number of attributes that differ.
+    """Return the number of attributes that have different values in two vectors of the same columns.
 
-    A colour that comes or goes with its object does not count.
+    A column that is empty in one of them does not count, such as the colour of an object that only one has.
     """
     return sum(one[column] != other[column] and bool(one[column] and other[column]) for column in one)
 

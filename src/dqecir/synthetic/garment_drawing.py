@@ -232,7 +232,7 @@ _PATTERNS = {"striped": _stripes, "checked": _checks, "dotted": _dots, "floral":
 
 @lru_cache(maxsize=2048)
 def _lettering(word: str, width: int, height: int) -> Image.Image:
-    """Return a mask of ``width`` x ``height`` pixels of a word in heavy letters, with a margin of 1."""
+    """Return a mask of a word in heavy letters: ``width`` x ``height`` pixels, and a margin of 1 pixel."""
     font = ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(word, stroke_width=4)
     large = Image.new("L", (round(right - left), round(bottom - top)), 0)

@@ -51,15 +51,18 @@ def check_vector(attributes: Mapping[str, str]) -> None:
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
         raise DataError(
-            f"the pattern {pattern!r} does not fit the pattern_color {color!r}: the pattern plain, and no "
-            "other, has the pattern_color none"
+            f"the pattern {pattern!r} does not fit the pattern_color {color!r}: leave pattern_color empty "
+            "for the pattern plain, and only for it"
         )
     if color == attributes["color"]:
         raise DataError(f"color and pattern_color are both {color!r}: a pattern needs a colour of its own")
 
 
 def random_vector(garment: str, rng: np.random.Generator) -> Vector:
-    """Return a random valid vector; every attribute is uniform and independent."""
+    """Return a random valid vector of a garment; the other attributes are uniform and independent.
+
+    Only ``pattern_color`` depends on others.
+    """
     vector = {column: any_of(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
     vector["garment"] = garment
     if vector["pattern"] == "plain":
@@ -86,10 +89,11 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 
 def garment_families(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return random vectors of one garment, each with the number of its family; the last may be smaller.
+    """Return random vectors of ``items`` pictures of one garment, each with the number of its family.
 
     A family begins with a random vector; every other member differs in a few attributes from an earlier one,
-    and in at least one from all.
+    and in at least one from all. Each member occurs one to four times in a row, for as many pictures. The
+    last family may be smaller.
     """
     found: list[tuple[Vector, int]] = []
     family = 0
@@ -101,7 +105,7 @@ def garment_families(items: int, garment: str, rng: np.random.Generator) -> list
 
 
 def independent_garments(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return random vectors of one garment, each in a family of its own."""
+    """Return ``items`` random vectors of one garment, each in a family of its own."""
     return [(random_vector(garment, rng), family) for family in range(items)]
 
 

@@ -40,7 +40,7 @@ _SETS = 9
 _VARYING = 4
 """Number of columns in which the scenes of a theme differ."""
 _MOST_CHANGES = 3
-"""Most columns in which two scenes of a set differ."""
+"""Largest number of columns in which two scenes of a set differ."""
 _ALTERNATIVES = (2, 3)
 """Smallest and largest number of values that a varying column has within a theme."""
 
@@ -58,21 +58,25 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(rng: np.random.Generator) -> Vector:
-    """Return a random valid vector; every attribute is uniform and independent."""
+    """Return a random valid vector; the attributes are uniform and independent.
+
+    Only ``other`` and ``other_colour`` depend on others.
+    """
     vector = {column: any_of(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
     vector["other"] = any_of(without(SCENE_ATTRIBUTES["other"], vector["figure"]), rng)
     return _settled(vector)
 
 
 def independent_scenes(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return random vectors, each in a theme of its own."""
+    """Return ``items`` random vectors, each with the number of a theme of its own."""
     return [(random_vector(rng), number) for number in range(items)]
 
 
 def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return vectors of scenes, each with the number of its theme; the column ``set`` names sets of six.
+    """Return ``items`` scene vectors, each with the number of its theme; the column ``set`` names its set.
 
-    The last set may be smaller. A theme is a random vector and, for a few columns, a few alternative values.
+    A set has six scenes; the last may be smaller. A theme is a random vector and alternative values of a few
+    columns.
     Each set of the theme varies at most three of these columns, so that any two of its scenes differ in one
     to three attributes. The sets of a theme overlap, so that scenes occur in several sets.
     """

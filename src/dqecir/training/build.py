@@ -110,9 +110,11 @@ def trainer_for(
 
 
 def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
-    """Read catalogues, with only the columns of the recipe's sources, whose held-out pictures become ``dev``.
+    """Read the catalogue in each folder, as the recipe's sources describe it.
 
-    A folder with its own triplets is returned as a path.
+    With sources, only their columns stay, and their held-out pictures become the split ``dev``. Without
+    sources, a folder that has its own triplets is returned as a path. Raises :class:`DataError` if the
+    sources hold out no picture.
     """
     if recipe.sources is None:
         return [folder if has_triplets(folder) else read_catalogue(folder) for folder in folders]

@@ -41,8 +41,9 @@ def calibrate(
     """Divide each column's logits by the best temperature, by changing the weights of ``heads``.
 
     Returns column -> its calibration. ``batches`` are pixels [B, 3, S, S] and codes [B, C]: the place of the
-    value in each column, or ``UNKNOWN_CODE``. As in ``dqecir describe``, probabilities are the mean over a
-    picture and its mirror image. A column without any known value is not changed.
+    right value among those of each column, or ``UNKNOWN_CODE``. As in ``dqecir describe``, probabilities are
+    the mean over a picture and its mirror image. A column without any known value is not changed, and not in
+    the result.
     """
     plain, mirrored, codes = _read(heads, tower, batches)
     found = {}

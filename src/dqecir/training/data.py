@@ -25,7 +25,11 @@ from dqecir.model.composed_model import ComposedModel
 def attribute_codes(
     attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
 ) -> Tensor:
-    """Return [N, K]: the place of each image's value among the values of each column, or ``UNKNOWN_CODE``."""
+    """Return [N, K]: the place of each image's value among the values of each column, or ``UNKNOWN_CODE``.
+
+    ``attributes``: column -> the value of each of the N ``images``. ``columns``: K columns -> their values.
+    A column that ``attributes`` lack, or a value that is not listed, is unknown.
+    """
     codes = torch.full((images, len(columns)), UNKNOWN_CODE)
     for place, (column, values) in enumerate(columns.items()):
         known = {value: code for code, value in enumerate(values)}
@@ -35,7 +39,10 @@ def attribute_codes(
 
 
 def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return [Q, K]: whether the captions of each triplet request each column: 1, 0 or ``UNKNOWN_CODE``."""
+    """Return [Q, K]: 1 if the captions of a triplet request a column, else 0.
+
+    A triplet that does not say what its captions request has ``UNKNOWN_CODE`` in all K ``columns``.
+    """
     asked = torch.full((len(triplets), len(columns)), UNKNOWN_CODE)
     for row, triplet in enumerate(triplets):
         if triplet.asked:
@@ -193,10 +200,11 @@ def _texts(
 
 
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the batches of one epoch: every query once; an incomplete last batch is left out.
+    """Return the batches of one epoch, in random order: arrays of query numbers, each query at most once.
 
     ``sizes`` are the numbers of queries of joined data sets. All queries of a batch are from the same data
-    set, because it is too easy to tell the shirts of one from the shoes of another.
+    set, because it is too easy to tell the shirts of one from the shoes of another. A data set's incomplete
+    last batch is left out, unless it is its only one.
     """
     random = np.random.default_rng([seed, epoch])
     batches: list[np.ndarray] = []

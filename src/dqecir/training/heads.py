@@ -25,13 +25,13 @@ from dqecir.methods.dqe_values import DqeValues
 
 ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
 STEPS = 15
-"""Fewest steps of a round, so that a small catalogue is read several times between evaluations on dev."""
+"""Least number of steps between two evaluations on dev, so that a small catalogue is read several times."""
 _CHUNK = 256
 
 
 @dataclass(frozen=True)
 class HeadScore:
-    """Accuracy of a head on dev, in percent, and the accuracy of always predicting the commonest value."""
+    """Accuracy of a head on dev, and that of always predicting the commonest value of train, in percent."""
 
     accuracy: float
     commonest: float
@@ -100,7 +100,10 @@ def fit_heads(
 
 
 def heads_of_columns(heads: AttributeHeads, columns: Mapping[str, tuple[str, ...]]) -> AttributeHeads:
-    """Return new heads for some of the columns, with copied weights."""
+    """Return new, frozen heads for ``columns`` (column -> its values), with weights copied from ``heads``.
+
+    A column that ``heads`` do not have with the same values gets random weights.
+    """
     some = AttributeHeads(HeadsConfig(token_width=heads.config.token_width, columns=columns))
     _inherit(some, heads)
     return some.to(heads.queries.device).requires_grad_(False).eval()
@@ -131,7 +134,7 @@ def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
 
 
 def warm_start(new: DqeValues, old: DqeValues) -> None:
-    """Copy from ``old`` to ``new`` the parameters of the columns that have the same values in both."""
+    """Copy from ``old`` to ``new`` the shared parameters, and those of columns with equal values in both."""
     for name in ("key", "word_norm", "read_norm"):
         new.get_submodule(name).load_state_dict(old.get_submodule(name).state_dict())
     new.base_scale.data.copy_(old.base_scale.data)
@@ -147,7 +150,10 @@ def warm_start(new: DqeValues, old: DqeValues) -> None:
 
 
 def _inherit(heads: AttributeHeads, old: AttributeHeads) -> set[str]:
-    """Copy from ``old`` the heads of columns that have the same values in both; return these columns."""
+    """Copy from ``old`` the shared norm, and the heads of columns that have the same values in both.
+
+    Return these columns.
+    """
     heads.norm.load_state_dict(old.norm.state_dict())
     before, columns = old.config.columns, list(heads.config.columns)
     same = {column for column in columns if before.get(column) == heads.config.columns[column]}
@@ -184,7 +190,10 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
 
 
 def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Return column -> share of the images of ``dev`` that have the commonest value of ``train``."""
+    """Return column -> share (0 to 1) of the images of ``dev`` that have the commonest value of ``train``.
+
+    ``train`` and ``dev`` are codes [N, C]. Images whose value is unknown do not count.
+    """
     shares = {}
     for place, column in enumerate(columns):
         seen, asked = (codes[codes[:, place] != UNKNOWN_CODE, place] for codes in (train, dev))

@@ -65,7 +65,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def on_device(store: Store, device: torch.device, share: float) -> Store:
-    """Copy the store's tokens to an accelerator if they need at most ``share`` of its free memory."""
+    """Return a copy of the store on a CUDA ``device``, if it needs at most ``share`` of its free memory.
+
+    Otherwise, or for another device, return ``store`` itself. ``share`` is from 0 to 1.
+    """
     if device.type != "cuda":
         return store
     free, _ = torch.cuda.mem_get_info(device)
@@ -237,7 +240,10 @@ class Trainer:
         return self.recipe.negatives.mined and step < self.refresh_steps
 
     def train_step(self, step: int) -> dict[str, Tensor]:
-        """Train one step; return its loss terms by name. They stay on the device, so that nothing waits."""
+        """Train one step; return the loss, its terms, and the share of right answers among the negatives.
+
+        The numbers stay on the device, so that nothing waits for them.
+        """
         settings = self.recipe.training
         factor = settings.schedule.factor(
             step, self.steps, self.epoch_steps, settings.warm_up_steps, settings.final_rate
@@ -262,9 +268,9 @@ class Trainer:
         return {"loss": loss.detach(), **shown, "false_negatives": wrong / seen.clamp(min=1)}
 
     def _checked(self, terms: dict[str, Tensor], step: int) -> dict[str, float]:
-        """Return the mean of a step's numbers over all processes.
+        """Return the means of a step's numbers over all processes.
 
-        Raises :class:`DataError` if one is not finite.
+        Raises :class:`DataError` if the loss is not finite.
         """
         together = torch.stack([value.float() for value in terms.values()])
         shared = self.accelerator.reduce(together, reduction="mean")

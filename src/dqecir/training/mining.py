@@ -61,7 +61,7 @@ class Miner:
         self._last_window: LastWindow | None = None
 
     def fill_at_random(self, generator: torch.Generator) -> None:
-        """Fill the pool with all eligible candidates in random order: in the warm-up, or for ``random``."""
+        """Fill the pool of each query with random eligible candidates: in the warm-up, or for ``random``."""
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
             for some in queries.split(CHUNK):

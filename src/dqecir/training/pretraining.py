@@ -70,7 +70,7 @@ SAVE_EVERY = 50
 """Number of steps between two saved states, from which an interrupted run resumes."""
 
 TITLES = 0.5
-"""Share of pictures with a title whose caption is the title."""
+"""Probability that the caption of a picture that has a title is this title."""
 
 
 TokenSet = tuple[np.ndarray, TokenStore, Tensor]
@@ -278,7 +278,8 @@ class Pretrainer:
     ) -> tuple[Tensor, Tensor]:
         """Return normalised random views of random pictures [B, 3, S, S], shuffled, and their codes [B, C].
 
-        ``counts``: number of pictures of each of ``sets``.
+        ``counts``: number of pictures of each of ``sets``. ``seed`` draws pictures and views; early ``step``s
+        have small pictures, if the recipe says so.
         """
         stage, generator = self.recipe.classification, torch.Generator().manual_seed(seed)
         pixels, codes = [], []

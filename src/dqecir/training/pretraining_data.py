@@ -36,10 +36,10 @@ class LabelledImages:
 
 
 def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
-    """Return column -> all its values in any catalogue, sorted; columns that images cannot show are left out.
+    """Return column -> all its values in any catalogue, sorted, for columns that images can show.
 
-    ``""`` is among the values if the attribute does not apply to some images. Raises :class:`DataError` if no
-    column is left.
+    These have 2 to :data:`MAX_VALUES` different values, without ``""``, which is among the values if the
+    attribute does not apply to some images. Raises :class:`DataError` if there is no such column.
     """
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:
@@ -98,7 +98,7 @@ HELD_OUT = "held out"
 
 
 def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catalogue:
-    """Move a random ``share`` (0 to 1) of the pictures of ``split`` to the split :data:`HELD_OUT`."""
+    """Return the catalogue with a random ``share`` (0 to 1) of ``split`` in the split :data:`HELD_OUT`."""
     images = catalogue.split(split)
     drawn = images[np.random.default_rng(seed).permutation(len(images))]
     count = int(share * len(images))
@@ -111,7 +111,8 @@ def as_sources(
 ) -> list[Catalogue]:
     """Return the catalogues as the recipe's sources describe them, with shares of ``split`` held out.
 
-    Raises :class:`DataError` if there are not as many sources as catalogues.
+    ``sources`` None: return them unchanged. Raises :class:`DataError` if there are not as many sources as
+    catalogues, or if ``sources`` is the name of a file that is not read yet.
     """
     if sources is None:
         return list(catalogues)
@@ -131,7 +132,10 @@ def as_sources(
 
 
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return the codes of some images of a catalogue, as :func:`attribute_codes`."""
+    """Return codes [N, K]: the place of each image's value among those of each column, or ``UNKNOWN_CODE``.
+
+    ``images`` [N] are positions in the catalogue; ``columns``: K columns -> their values.
+    """
     given = {column: [values[i] for i in images] for column, values in catalogue.attributes.items()}
     return attribute_codes(given, len(images), columns)
 

@@ -24,8 +24,8 @@ class Implied(Strict):
     values: Mapping[str, str]
     """Value in the table -> value in the model. Other values imply nothing."""
     within: bool = False
-    """Whether the keys are words that are looked for in the cell, ignoring case; the first that occurs
-    counts."""
+    """Whether a key also counts if it is only a part of the cell, ignoring case; of several such keys, the
+    first in ``values`` counts."""
 
 
 class CatalogueSource(Strict):

@@ -34,8 +34,9 @@ class Replicas:
     def learn(self, loss_of: Callable[[nn.Module, Part], Tensor], parts: Sequence[Part]) -> Tensor:
         """Store the mean gradients of the losses of ``parts`` in the module; return the mean loss.
 
-        ``loss_of`` gets a copy and its part, in its own thread, so that the random numbers of dropout are not
-        the same each time. The running statistics become the mean of all copies' statistics.
+        There is one part for each copy, the module itself included. ``loss_of`` gets a copy and its part, in
+        its own thread; therefore the random numbers of dropout differ from run to run. The running statistics
+        become the mean of all copies' statistics.
         """
         if not self.copies:
             loss = loss_of(self.modules, parts[0])

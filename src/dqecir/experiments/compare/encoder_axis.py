@@ -69,9 +69,11 @@ def compare_encoders(
 def fitting(
     recipe: ComparisonRecipe, folder: Path, model: ComposedModel, name: str
 ) -> tuple[ComparisonRecipe, list[dict[str, str]]]:
-    """Return the comparison with only the contestants that fit the encoder of ``model``, and the others.
+    """Return the comparison with only the contestants and baselines that fit the encoder of ``model``.
 
-    ``name`` is the encoder, for the reasons. Raises :class:`DataError` if no contestant fits.
+    The second result has a record of each that does not fit: ``encoder``, ``method``, ``reason``. ``folder``
+    is that of the comparison's recipe; ``name`` is the encoder's, for the records. Raises :class:`DataError`
+    if no contestant fits.
     """
     refused: list[dict[str, str]] = []
 
@@ -111,7 +113,7 @@ def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def explained(values: Values) -> dict[str, float]:
-    """Return the shares of variance due to the encoder, the method, their interaction, and the seed.
+    """Return the shares of variance (0 to 1) due to the encoder, the method, their interaction, and the seed.
 
     It is a two-way analysis of variance over the methods that have the same number of seeds (at least two)
     for every encoder. Empty if fewer than two methods or encoders are left, or if nothing varies.

@@ -62,7 +62,7 @@ def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
 
 
 def count(context: ComparisonContext, title: str) -> Result:
-    """Return each stage's operations of a step and of a refresh, and its trained numbers.
+    """Return the counts of each stage: operations of a step and of a refresh, and trained parameters.
 
     ``title`` is that of the contestant.
     """
@@ -80,8 +80,8 @@ def count(context: ComparisonContext, title: str) -> Result:
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
     """Return the number of steps of each stage: equal shares of ``steps``, or of what ``budget`` allows.
 
-    From a budget of operations, refreshes of the negatives are paid first, then steps. ``counted`` is the
-    result of :func:`count`; ``budget`` is in operations, None: count steps.
+    ``counted`` is the result of :func:`count`. ``budget`` is in operations, from which ``refreshes`` of the
+    negatives are paid first, then steps. None: share ``steps``.
     """
     costs = counted["stages"]
     if budget is None:
@@ -91,9 +91,10 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
-    """Return the operations of all stages, with refreshes.
+    """Return the number of operations of all stages together, including those of the refreshes.
 
-    ``counted`` is the result of :func:`count`; ``steps`` are those of each stage.
+    ``counted`` is the result of :func:`count`; ``steps`` are those of each stage, ``refreshes`` the number
+    of refreshes of the negatives in each.
     """
     stages = zip(steps, counted["stages"], strict=True)
     return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
@@ -102,8 +103,9 @@ def operations(counted: Result, steps: list[int], refreshes: int) -> float:
 def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
     """Train for a short time with ``factor`` times the recipe's learning rate, and measure on dev.
 
-    If the loss diverges, the result is the worst value, and no error. ``title`` is that of the contestant;
-    ``steps``: number of steps of each stage.
+    The result has mAP@10 on dev as ``dev``. If the training fails, for example because the loss diverges,
+    ``dev`` is -1, and no error is raised. ``title`` is that of the contestant; ``steps``: number of steps of
+    each stage.
     """
 
     def searched(run: Path) -> Result:
@@ -161,9 +163,10 @@ def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float
 
 
 def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
-    """Return the metrics of predicted attributes with exact ranks, for the parser and for a perfect parse.
+    """Return row -> its metrics, for predicted attributes that are ranked by the exact log-probability.
 
-    ``name`` begins the names of the rows.
+    One row is for texts as the parser reads them, one for a perfect parse. ``name`` begins the names of the
+    rows. Empty if the method of ``model`` is not ``predicted_attributes``.
     """
     method = model.method
     if not isinstance(method, PredictedAttributes):
@@ -193,7 +196,10 @@ def _trained(
     run: Path,
     with_dev: bool,
 ) -> tuple[ComposedModel, float, Result]:
-    """Train all stages of a contestant; return the model, the seconds, and the last evaluation on dev."""
+    """Train all stages of a contestant; return the model, the seconds, and ``done.json`` of the last stage.
+
+    Its ``dev`` has the last metrics on dev, if ``with_dev``.
+    """
     start: Path | None = None
     seconds, done = 0.0, dict[str, Any]()
     for number, stage in enumerate(context.stages[title]):

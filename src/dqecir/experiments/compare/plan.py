@@ -77,7 +77,7 @@ class ComparisonRecipe(Strict):
     columns: tuple[str, ...] | None = None
     """Columns of the catalogue that are used. Default: all. Fewer columns mean more right answers."""
     max_changes: int = Field(default=3, gt=0)
-    """Most attributes that one question changes."""
+    """Largest number of attributes that one question changes."""
     frozen: str | None = None
     """Required checksum of the questions (``Benchmark.checksum``), so that they cannot change unnoticed."""
     triplets: int = Field(default=9000, gt=1)

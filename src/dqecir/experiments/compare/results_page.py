@@ -56,7 +56,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]:
-    """Return budget -> row -> metric -> mean over seeds, with the rows that are not trained."""
+    """Return title of a table -> row -> metric -> mean over seeds, with the rows that are not trained.
+
+    There is one table for each budget, and the budget is in its title.
+    """
     tables = {}
     for budget in result_budgets(result):
         rows = {

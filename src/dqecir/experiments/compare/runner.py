@@ -163,11 +163,10 @@ class ComparisonSettings(Strict):
 
 
 def claim_work(context: ComparisonContext) -> None:
-    """Store the settings in ``work``.
+    """Store the settings of a comparison in its folder ``context.work``.
 
-    Raises :class:`DataError` if it holds the results of another comparison.
-
-    Between runs, contestants, baselines and seeds may be added or removed, but not changed.
+    Raises :class:`DataError` if the folder holds the results of another comparison. Between runs,
+    contestants, baselines and seeds may be added or removed, but not changed.
     """
     own = {"contestants", "baselines", "seeds", "frozen"}
     claimed = ComparisonSettings(
@@ -211,9 +210,10 @@ def _searched(
     counted: dict[str, Result],
     run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
 ) -> dict[str, Result]:
-    """Return the chosen learning rate of each contestant: the best on dev.
+    """Return title of a contestant -> the learning rate that is best on dev, and the values of all.
 
-    If several are equally good, it is the one nearest to the recipe's.
+    ``chosen`` is a factor of the recipe's rate, of equally good ones the nearest to 1; ``dev`` is factor ->
+    mAP@10. ``run_all`` runs jobs in parallel.
     """
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
@@ -232,7 +232,7 @@ def _searched(
 
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
-    """Return budget -> contestant -> steps of its stages; all are fixed before training."""
+    """Return contestant -> budget -> number of steps of each stage; all are fixed before training."""
     refreshes = {title: recipe.refreshes_of(title) for title in counted}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])

@@ -23,7 +23,7 @@ FEW = 5
 MANY = 12
 """A column with more different numbers than this is not classified; texts compare its numbers."""
 _LISTED = 20
-"""A column with at least this many rows and different values may hold names."""
+"""A column with more different values than this may hold ids or names, which are not learned."""
 _ID = re.compile(r"(?:^|[_\s-])(?:id|sku|ean|gtin|code|number|url)$", re.IGNORECASE)
 
 
@@ -61,8 +61,8 @@ class ColumnPlan:
 def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
     """Decide what each column of a catalogue is used for, and return that with the catalogue for training.
 
-    ``known``: column -> the values that the model's heads predict. Of each column, at most the ``largest``
-    commonest values are learned. Raises ``DataError`` if no column can be learned.
+    ``known``: column -> the values that the model's heads predict. At most ``largest`` values of a column are
+    learned, the commonest. Raises ``DataError`` if no column can be learned, or if train has no images.
     """
     if not catalogue.splits["train"].size:
         raise DataError(

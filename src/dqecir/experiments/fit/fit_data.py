@@ -25,7 +25,12 @@ TOKENS = "tokens"
 
 @dataclass(frozen=True)
 class FitData:
-    """The catalogue of a fit, its folder, and its settings."""
+    """What a fit reads and where it writes.
+
+    ``folder`` is the catalogue, ``sheet`` the sheet of its workbook (None: the first), and ``plan`` what its
+    columns are used for. ``out`` is the folder of the fit, ``start`` the model before. ``quiet``: show no
+    progress.
+    """
 
     folder: Path
     out: Path

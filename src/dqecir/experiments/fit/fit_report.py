@@ -48,7 +48,7 @@ class Findings:
 
     @property
     def verdict(self) -> str:
-        """One sentence: how much the fit gained, and which model is used."""
+        """Two sentences: how much the fit gained, and which model is used."""
         return verdict(self.measured.gain)
 
 

@@ -32,7 +32,8 @@ class MeasuredFit:
     """The results of both models on the same questions about val."""
 
     rows: dict[str, dict[str, float]]
-    """Metrics of both models, of baselines and of oracles."""
+    """Row -> metric -> percent: both models, predicted attributes, baselines. If the catalogue has numbers:
+    also the chosen model with filters for compared numbers."""
     asked: Mapping[str, float]
     """Metrics of the chosen model for questions that request each column."""
     gain: PairedGain
@@ -46,7 +47,7 @@ class MeasuredFit:
 
 
 def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> MeasuredFit:
-    """Measure both models, baselines and oracles."""
+    """Measure both models and baselines on questions about val, and choose the better model."""
     benchmark = data.measuring_questions(fitted, "val")
     store = data.store(benchmark.image_paths)
     models = {FITTED: fitted, BEFORE: before}
@@ -87,9 +88,10 @@ def _filtered(
     benchmark: Benchmark,
     numbers: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield scores of texts without their comparisons.
+    """Yield scores as :func:`query_scores` does, for texts without their comparisons of numbers.
 
-    Images that do not fulfil these get the lowest score.
+    Images that do not fulfil these comparisons get lower scores than all others. ``numbers``: column -> a
+    number for each image.
     """
 
     reader = ConstraintReader(list(numbers))

@@ -83,8 +83,8 @@ def tokens_of(
     """Return the image tokens of a split, after encoding those that are not stored yet.
 
     They are in ``request.tokens`` (default: ``request.out/tokens``), in a folder for each tower and number of
-    ``views`` (augmented copies of a picture). All splits share this folder, as do other reproductions with
-    the same ``request.tokens``.
+    ``views`` (versions of a picture: itself, then random changes of it). All splits share this folder, as do
+    other reproductions with the same ``request.tokens``.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     return store_of(model, images, folder, views)

@@ -59,7 +59,7 @@ class PublishedRow(Strict):
 
     @property
     def own(self) -> bool:
-        """Whether the authors of the method report it."""
+        """Whether the authors of the method report the row themselves."""
         return not self.variant.startswith("reported by")
 
     def expected(self) -> dict[str, float]:

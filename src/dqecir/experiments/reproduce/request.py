@@ -71,9 +71,10 @@ class Request:
 
     @property
     def data_set(self) -> DataSet:
-        """The data set.
+        """The data set with the name ``data``.
 
-        Raises :class:`DataError` for an unknown one, or if the request lacks something for it.
+        Raises :class:`DataError` if there is none, if a run and a recipe are given, or if neither a run nor a
+        training split is there.
         """
         if self.data not in DATA_SETS:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
@@ -123,7 +124,7 @@ class Request:
 
 
 class Settings(Strict):
-    """Everything that decides the numbers, except for the number of processes."""
+    """The settings of a reproduction that decide its numbers; its folder stores them."""
 
     data: str
     protocol: str
@@ -152,9 +153,9 @@ class Settings(Strict):
         return parse_settings(read_json(path, "settings of a reproduction"), cls, str(path))
 
     def keep(self, out: Path) -> None:
-        """Store the settings in ``out``.
+        """Store the settings in the folder ``out``.
 
-        Raises :class:`DataError` if it holds those of another reproduction.
+        Raises :class:`DataError` if the folder holds the settings of another reproduction.
         """
         claim(out, SETTINGS, self, "reproduction", writes=processes().is_main_process)
 

@@ -162,7 +162,8 @@ class _Measurement:
     def submitted(self, model: ComposedModel) -> Mapping[str, Mapping[str, int]]:
         """Rank the test split, write its submission files, and check them.
 
-        Returns name of a file -> kind of entry -> number of entries; empty without a test split.
+        Returns file name -> numbers of its questions, answers and bytes, as :func:`validate`; empty without a
+        test split.
         """
         questions = self.material.questions
         if questions is None:
