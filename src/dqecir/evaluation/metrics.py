@@ -266,11 +266,11 @@ Cells = tuple[Positions, Positions]
 def _ranked(
     scores: Scores, right: Cells, relevant: Positions, ranks: Positions, kept: int
 ) -> tuple[NDArray[np.bool_], Positions]:
-    """Return hits [q, K] by rank, and the ``kept`` best columns.
+    """Return for q queries which of the first K candidates are right [q, K], and the ``kept`` best columns.
 
-    K is at least 10 and the number of right answers, but at most the gallery. A column is -1 if only excluded
-    candidates would follow. A query with one right answer needs only that answer's rank; rankings are sorted
-    for other queries, or if candidates are kept.
+    K is the largest of 10, ``kept`` and the queries' numbers of right answers, but at most the size of the
+    gallery. A column is -1 if only excluded candidates would follow. A query with one right answer needs only
+    that answer's rank; rankings are sorted for other queries, or if candidates are kept.
     """
     rows, columns = right
     depth = min(max(kept, 10, int(relevant.max())), scores.shape[1])

@@ -167,7 +167,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
 
 
 def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
-    """Return the existing paths, and the positions of the missing ones."""
+    """Return the paths, with the suffixes of the files on disk, and the positions of the missing files."""
     found = tuple(existing(path) for path in paths)
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 

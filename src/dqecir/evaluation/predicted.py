@@ -26,8 +26,9 @@ def predicted_scores(
     """Yield (category, numbers of q triplets, scores [q, |gallery|]); a score is Σ_c log P(candidate fits c).
 
     A candidate fits a requested column c if it has a requested value, and any other column if it has the
-    reference's value, both by the heads' probabilities. With ``parse`` = ``perfect`` the requested values are
-    taken from the triplets, which is an upper bound of parsing.
+    reference's value, both by the heads' probabilities. ``parse``: whether the requested values are read in
+    the ``text``, or are the true ones of the triplets (``perfect``), as a parser without errors would read
+    them. ``store`` has the images of ``benchmark`` in order.
     """
     every = torch.arange(len(store))
     chunks = [method.shown(store.gather(some).to(method.device)) for some in every.split(CHUNK)]

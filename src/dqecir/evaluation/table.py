@@ -71,7 +71,7 @@ def as_table(title: str, rows: Rows) -> Table:
 
 
 def beyond_recall(rows: Rows) -> Table:
-    """Return a table of the metrics in :data:`BEYOND` for the terminal, with the rows that have them."""
+    """Return a table for the terminal of those metrics in :data:`BEYOND` that any row has."""
     names = [name for name in BEYOND if any(name in row for row in rows.values())]
     table = _table("beyond recall", names, rows)
     table.caption = (

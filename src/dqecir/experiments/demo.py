@@ -38,7 +38,8 @@ PER_SHEET = 6
 def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, dict[str, float]]:
     """Draw a catalogue, index it, answer questions, measure, and write ``out/report.html`` and PNG sheets.
 
-    Returns the rows of the report's table: name -> metric -> value.
+    ``items`` is the number of drawn pictures. A folder ``out/garments`` is replaced. Returns the rows of the
+    report's table: name -> metric -> percent.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)

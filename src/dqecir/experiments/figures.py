@@ -116,7 +116,10 @@ def draw_figures(
 
 
 def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, seed: int) -> list[int]:
-    """Return the numbers of ``count`` random questions that request only columns of one attribute."""
+    """Return the numbers of up to ``count`` random questions that request only one attribute.
+
+    ``asked``: mask [Q] of the questions that request this attribute.
+    """
     others = np.stack(list(asking_of(benchmark).values())).sum(axis=0)
     alone = np.flatnonzero(asked & (others == 1))
     drawn = np.random.default_rng(seed).choice(alone, min(count, len(alone)), replace=False)

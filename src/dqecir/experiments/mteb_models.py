@@ -24,7 +24,7 @@ from dqecir.search.opening import untrained
 
 BATCH = 32
 SEEN = 1024
-"""Number of documents that a method sees if it learns from its gallery."""
+"""Largest number of documents that a method sees if it learns from its gallery."""
 
 
 def mteb_model(

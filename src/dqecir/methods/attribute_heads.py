@@ -40,10 +40,9 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str], blank: bool = False) -> TextBatch:
         """Return the token ids of ``texts`` and, for each attribute, which tokens belong to its lexicon.
 
-        Texts are cut on the right to ``max_length`` tokens, and padded to the longest.
-
-        Raises :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has one),
-        and for a text with lone surrogates, which come from a terminal with another encoding.
+        Texts are cut on the right to ``max_length`` tokens, and padded to the longest. Raises
+        :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has one), and for
+        a text with lone surrogates, which come from a terminal with another encoding.
         """
         for text in texts:
             if not text.strip() and not blank:

@@ -59,7 +59,7 @@ class TextOnly(Baseline):
 
 @register("image_plus_text")
 class ImagePlusText(Baseline):
-    """The query is the sum of the unit embeddings of reference and text."""
+    """The query is the sum of the unit embeddings of reference and text, scaled to length 1."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         return unit(self.backbone.pooled_text(text))[:, None]
@@ -99,7 +99,7 @@ def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
 
 @register("token_mean")
 class TokenMean(Baseline):
-    """The query is the mean of the reference's image tokens; the text is ignored."""
+    """Queries and targets are the mean of an image's patch tokens, as unit vectors; the text is ignored."""
 
     score_rule = "dot"
     requires = frozenset()

@@ -102,7 +102,8 @@ def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tenso
 class Basic(Baseline):
     """Queries are two vectors, of the reference and of the text; targets are one vector and a constant.
 
-    The constant lets the score rule scale each similarity.
+    With the constant, the inner product of a query vector with a target also subtracts the smallest
+    similarity.
     """
 
     options_type: ClassVar[type[MethodOptions]] = BasicOptions

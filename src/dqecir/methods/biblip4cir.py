@@ -79,7 +79,7 @@ def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
 
 
 class BiDirectional(PooledMethod):
-    """The common part of both stages: marked texts, frozen images, and the two losses."""
+    """The common part of both stages: marked texts, frozen image features, and the two losses."""
 
     reverse_weight: float
     published_split: bool

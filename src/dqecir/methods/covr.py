@@ -65,7 +65,7 @@ def hn_nce(
 
 
 class CovrOptions(InBatchOptions):
-    """Options of HN-NCE."""
+    """Options of CoVR: those of its loss (:func:`hn_nce`)."""
 
     alpha: float = Field(default=1.0, gt=0)
     """Weight of the right pair in the denominators [α]."""

@@ -55,9 +55,9 @@ class DqeOptions(MethodOptions):
     """Attribute weights that depend on the text (E4), that are learned but equal for all texts, or that are
     fixed at 1."""
     lexicon_bias: float = 2.0
-    """Initial number that is added to the attention to words of the lexicon [b_a]."""
+    """Initial number that is added to the attention logits of words in the attribute's lexicon [b_a]."""
     gate_bias: float = -2.0
-    """Initial bias of the gate [c_a]: σ(-2) ≈ 0.12."""
+    """Initial bias of the gate that computes attribute weights [c_a]; with -2 they begin at σ(-2) ≈ 0.12."""
     pair_weight: float = Field(default=1.0, ge=0)
     ranking_weight: float = Field(default=1.0, ge=0)
     margin: float = Field(default=0.15, ge=0)
@@ -174,10 +174,10 @@ class Dqe(Method):
             self.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in context.lexicon_ids]))
 
     def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
-        """Compose queries.
+        """Compose queries from references and texts.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
-        image tokens [B, M, W].
+        ``reference`` are image tokens [B, M, W]. ``order`` [B] exchanges attribute weights, to test them: row
+        b gets those of row ``order[b]``. None: each row keeps its own.
         """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)
@@ -212,7 +212,7 @@ class Dqe(Method):
     def attribute_weights(self, text_state: Tensor, order: Tensor | None = None) -> Tensor:
         """Return attribute weights [B, A] (E4) from the state [B, H] of each text.
 
-        ``order`` [B] exchanges them: row b gets the weights of row ``order[b]``.
+        ``order`` [B] exchanges them: row b gets the weights of row ``order[b]``. None: each keeps its own.
         """
         if order is not None:
             text_state = text_state[order]

@@ -87,10 +87,10 @@ class DqeHeads(HeadedDqe):
     def compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
-        """Return the queries, and for each column the logits [B, values] of the values that it requests.
+        """Return the queries, and for each column logits [B, values] of the values wanted in the target.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
-        image tokens [B, M, W].
+        ``reference`` are image tokens [B, M, W]. ``order`` [B] exchanges attribute weights, to test them: row
+        b gets those of row ``order[b]``. None: each row keeps its own.
         """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]

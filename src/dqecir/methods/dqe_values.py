@@ -68,20 +68,21 @@ class DqeValuesOptions(HeadedOptions):
     the base score. ``dot``: one inner product of two vectors that approximates it, which every search engine
     can compute."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
-    """Weights m_c that depend on the text, that are learned but equal for all texts, or that are fixed at
-    1."""
+    """Weights m_c, which say how far a text requests column c: read from the text (``text_gate``), learned
+    but equal for all texts, or fixed at 1."""
     emphasis: float = 0.4
     """Initial γ_c: e^γ is the factor by which a requested column counts more than others. γ_c is learned; an
     initial value of 0 is as good (``no emphasis`` in docs/ablations.md)."""
     value_weight: float = Field(default=1.0, ge=0)
     """Weight of the loss that makes the query's values likely to be the target's true values."""
     mention_weight: float = Field(default=1.0, ge=0)
-    """Weight of the loss that makes m predict which columns are requested, if the data set says so."""
+    """Weight of the loss that makes the weights m_c predict which columns a text requests, if the data set
+    says that."""
     base_weight: float = 0.1
     """Initial w_0, the weight of the base score relative to the columns."""
     head_scale: float = Field(default=0.07, gt=0)
-    """Scale of log-probabilities relative to cosines [κ]; if it equals the temperature, they count in
-    full."""
+    """Scale of log-probabilities relative to cosines [κ]; if it equals the temperature of the loss, they
+    count in full."""
     hints: bool = True
     """Whether rules read the requests of a text first, and the learned reader only the clauses that they
     cannot read. Otherwise the learned reader reads everything."""
@@ -226,8 +227,8 @@ class DqeValues(HeadedDqe):
     def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
         """Compose queries with their parts.
 
-        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``. ``reference`` are
-        image tokens [B, M, W].
+        ``reference`` are image tokens [B, M, W]. ``order`` [B] exchanges attribute weights, to test them: row
+        b gets those of row ``order[b]``. None: each row keeps its own.
         """
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]

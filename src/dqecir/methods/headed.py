@@ -15,7 +15,10 @@ from dqecir.methods.dqe import Dqe, DqeOptions
 
 
 class HeadedOptions(DqeOptions):
-    """Options of DQE with other defaults: only the contrast within the batch, without known right answers."""
+    """Options of DQE with other defaults.
+
+    The only loss is the contrast within the batch, in which known right answers do not count as negatives.
+    """
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     pair_weight: float = Field(default=0.0, ge=0)

@@ -116,7 +116,7 @@ class Inversion(Method):
 
     @torch.no_grad()
     def image_feature(self, tokens: Tensor) -> Tensor:
-        """Return the input of φ [B, D] for tokens [B, M, W]: pooled features, scaled like text features."""
+        """Return the input of φ [B, D]: pooled image features, not normalised, for image tokens [B, M, W]."""
         return self.backbone.pooled_image(tokens)
 
     def injected(self, text: TextBatch, words: Tensor) -> Tensor:

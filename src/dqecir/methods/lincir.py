@@ -81,9 +81,9 @@ class Lincir(Inversion):
         return self.backbone.pooled_text(text)
 
     def _caption_of(self, text: TextBatch) -> TextBatch:
-        """Return the texts after their placeholder, with the start token.
+        """Return the texts without the part up to their placeholder, which is the same in all.
 
-        The part before it is the same in all.
+        A start token stays.
         """
         start = int((text.ids[0] == self.placeholder.id).int().argmax()) + 1
         kept = int(int(text.ids[0, 0]) in self.special_ids)
@@ -95,11 +95,10 @@ class Lincir(Inversion):
 
 
 def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace every run of marked tokens by one token.
+    """Replace every run of tokens that are ``marked`` [B, L] by its first token.
 
-    Return (ids, mask, places of these tokens), all [B, L].
-
-    Texts get shorter; the rest is filled with masked tokens at the end.
+    Return token ids, mask, and which tokens stand for a run, all [B, L]. Texts get shorter; the rest is
+    filled with masked tokens at the end.
     """
     lost = marked.clone()
     lost[:, 0] = False

@@ -169,7 +169,7 @@ class Method(nn.Module, ABC):
     options_type: ClassVar[type[MethodOptions]]
     score_rule: ScoreRule = "max_t"
     published_keys: ClassVar[PublishedKeys | None] = None
-    """Names of tensors in published checkpoints; None if there are none."""
+    """How the tensors of a published composer are named; None if no composer can be read on its own."""
 
     requires: ClassVar[frozenset[Capability]] = frozenset()
     """What an encoder must provide besides image tokens."""
@@ -225,7 +225,7 @@ class Method(nn.Module, ABC):
         return cls(backbone, options)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode, except for the modules in :attr:`only_evaluated`."""
+        """Set training or evaluation mode, except for the modules in :attr:`only_evaluated`; return self."""
         super().train(mode)
         for name in self.only_evaluated if mode else ():
             getattr(self, name).eval()
@@ -281,7 +281,7 @@ class Method(nn.Module, ABC):
         return ~F.one_hot(batch.targets, len(batch.candidates)).bool()
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the loss of a batch; distributed training needs the whole step in one call."""
+        """Return :meth:`loss`; distributed training calls the module itself, not a method of it."""
         return self.loss(batch)
 
     def new_parameters(self) -> list[nn.Parameter]:

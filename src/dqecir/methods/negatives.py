@@ -26,7 +26,7 @@ ZoneLimits = tuple[Tensor, Tensor]
 Window = tuple[int, int]
 
 POOL_SIZE = 256
-"""Number of negatives that are drawn uniformly from a query's zone and kept until the next refresh."""
+"""Largest number of negatives that are kept for a query from one refresh to the next."""
 
 
 class NegativeSampling(Strict):

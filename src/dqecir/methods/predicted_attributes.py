@@ -1,8 +1,8 @@
 """Predicted attributes and a parsed text: a baseline without trained composition.
 
-The attribute heads of stage 0 predict the values of the reference and of every candidate; rules read
-requested values in the text. Candidates are ranked by the log-probability that they show the requested values
-and, in all other columns, those of the reference.
+Trained attribute heads predict the values of the reference and of every candidate; rules read requested
+values in the text. Candidates are ranked by the log-probability that they show the requested values and, in
+all other columns, those of the reference.
 """
 
 from __future__ import annotations

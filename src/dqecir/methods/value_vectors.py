@@ -28,14 +28,15 @@ EXAMPLES = 256
 """Number of random distributions of a column's values, to which coefficients are fitted."""
 
 SHARPNESS = 3.0
-"""Standard deviation of the logits of these random distributions, which work as well as those of pictures."""
+"""Standard deviation of the logits of the random distributions (:data:`EXAMPLES`), which work as well as
+distributions of pictures."""
 
 LEAST_WEIGHT = 0.02
 """Weight, in fitting coefficients, of an example that shows no wanted value. The probability of wanted values
 in an example is added to it."""
 
 RIDGE = 1e-3
-"""Strength with which coefficients are pulled towards the expected logarithm."""
+"""Ridge penalty in fitting a query's coefficients; it keeps them near those of the expected logarithm."""
 
 
 class ValueLayout(Protocol):
@@ -166,7 +167,10 @@ class ValueSlices(nn.Module):
 
 
 class ColumnSlice(nn.Module):
-    """The slice of a column with ``size`` values: 2 · ``size`` numbers, or ``width`` main directions."""
+    """The slice of a column with ``size`` values: 2 · ``size`` numbers, reduced to ``width`` if that is less.
+
+    ``draw`` draws the examples to which the coefficients of queries are fitted.
+    """
 
     def __init__(self, size: int, width: int, draw: torch.Generator) -> None:
         super().__init__()

@@ -168,10 +168,10 @@ class ComposedModel:
             self.__dict__.pop(name, None)
 
     def index_fingerprint(self, like: str) -> str:
-        """Return the fingerprint that an index of this model stores, to compare it with that of an index.
+        """Return the fingerprint that an index of this model should have, to compare it with ``like``.
 
-        ``like`` is the fingerprint in the index; the result is of the same kind, which version 0.1.0 computed
-        differently.
+        ``like`` is the fingerprint that an index stores. If version 0.1.0 wrote the index, the result is
+        computed as in that version.
         """
         if like.startswith(TARGET):
             return self.target_fingerprint

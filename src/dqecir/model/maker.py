@@ -28,7 +28,7 @@ class Maker(Strict):
     """An encoder, its licence, and an untrained method with its options."""
 
     encoder: str
-    """OWNER/NAME@REVISION of the hub, PACKAGE==VERSION, or a folder."""
+    """Where the encoder comes from: OWNER/NAME@REVISION on the hub, PACKAGE==VERSION, or a folder."""
     licence: str = UNKNOWN_LICENCE
     method: str
     options: dict[str, Any] = Field(default_factory=dict)

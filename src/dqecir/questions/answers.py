@@ -29,11 +29,11 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class CodedAttributes:
-    """Attributes as integers: ``codes`` [columns, images].
+    """Attributes as integers: ``codes`` [columns, images] instead of values.
 
-    ``values[column][code - FIRST_CODE]`` is the value.
-
-    In a table with one entry for each code, ``UNKNOWN_CODE`` is the last entry, at index -1.
+    A code is ``EMPTY_CODE`` if the attribute does not apply, and ``UNKNOWN_CODE`` (-1) if it is unknown;
+    otherwise the value is ``values[column][code - FIRST_CODE]``. In an array with one entry for each code,
+    the last entry is that of ``UNKNOWN_CODE``.
     """
 
     columns: tuple[str, ...]

@@ -29,8 +29,8 @@ def folder_questions(
     If the folder has ``triplets.jsonl``, its questions are read, and ``count`` of them are drawn. Otherwise
     ``count`` questions are drawn from ``columns`` of the table (default: all) by
     :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``gallery_column`` and the
-    arguments ``drawing``. ``seed`` draws the questions. Raises :class:`DataError` if columns are named and
-    the questions come from ``triplets.jsonl``.
+    arguments ``drawing``. ``seed`` draws the questions. Raises :class:`DataError` if ``columns`` or
+    ``gallery_column`` are named and the questions come from ``triplets.jsonl``.
     """
     if has_triplets(folder):
         if columns is not None or gallery_column is not None:

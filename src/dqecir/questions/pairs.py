@@ -17,7 +17,7 @@ from dqecir.questions.answers import FIRST_CODE, Bools, CodedAttributes, Codes
 Drawing = Literal["balanced", "natural"]
 
 _MOST_COLUMNS = 62
-"""A set of columns is stored as the bits of one 64-bit integer."""
+"""Largest number of columns, because a set of columns is stored as the bits of one 64-bit integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ def draw_pairs(
     pair. ``products``: the number of each image's product; then products take turns as references, each time
     with another image, and the images of a pair show two products.
 
-    An attribute counts as changed if both images have a value. No target has an unknown value in an attribute
-    that is compared. ``coded`` are the true attributes; ``draw`` says how to draw. Raises :class:`DataError`
-    if there are too many columns.
+    An attribute counts as changed if both images have a value, and not the same. No target has an unknown
+    value in an attribute that the reference has. ``coded`` are the true attributes; ``draw`` says how to
+    draw. Raises :class:`DataError` if there are too many columns.
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(

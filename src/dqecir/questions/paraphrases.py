@@ -23,9 +23,10 @@ _ATTEMPTS = 24
 def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int = 0) -> Benchmark:
     """Return up to ``questions`` questions of a benchmark, each in :data:`WORDINGS` wordings in a row.
 
-    All wordings of a question request the same values, so that its right answers stay. Every second wording
-    has only phrases that are held out of training. A question without enough wordings is left out; a
-    benchmark without true attributes gives no questions. ``seed`` draws questions and wordings.
+    All wordings of a question request the same values, so that its right answers stay. Besides its own, they
+    are drawn in turn from phrases that are held out of training and from the others. A question without
+    enough wordings is left out; a benchmark without true attributes gives no questions. ``seed`` draws
+    questions and wordings.
     """
     if not benchmark.attributes:
         return replace(benchmark, triplets=())

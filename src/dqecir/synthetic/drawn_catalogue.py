@@ -99,13 +99,11 @@ class DrawnCatalogue:
         arrangement: Arrangement = "families",
         quiet: bool = False,
     ) -> Path:
-        """Write ``attributes.csv`` and ``images/000000.jpg``, ``000001.jpg`` and so on to ``folder``.
+        """Write ``attributes.csv`` and ``images/000000.jpg``, ``000001.jpg``, … to ``folder``; return it.
 
-        Return ``folder``.
-
-        ``size`` is the side of the pictures in pixels, from 64 to 512 (default: :attr:`size`); the other
-        arguments are those of :meth:`rows`. The folder is written completely or not at all. Raises
-        ``DataError`` if the folder is not empty.
+        ``size`` is the side of the pictures in pixels, from 64 to 512 (default: :attr:`size`). ``quiet``:
+        show no progress. The other arguments are those of :meth:`rows`. The folder is written completely or
+        not at all. Raises ``DataError`` if the folder is not empty.
         """
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

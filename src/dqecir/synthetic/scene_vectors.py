@@ -76,9 +76,8 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]
     """Return ``items`` scene vectors, each with the number of its theme; the column ``set`` names its set.
 
     A set has six scenes; the last may be smaller. A theme is a random vector and alternative values of a few
-    columns.
-    Each set of the theme varies at most three of these columns, so that any two of its scenes differ in one
-    to three attributes. The sets of a theme overlap, so that scenes occur in several sets.
+    columns. Each set of the theme varies at most three of these columns, so that any two of its scenes differ
+    in one to three attributes. The sets of a theme overlap, so that scenes occur in several sets.
     """
     found: list[tuple[Vector, int]] = []
     number = theme = 0

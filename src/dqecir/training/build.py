@@ -167,7 +167,8 @@ def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> 
     """Return the method's options; a method that compares columns gets only the columns ``had``.
 
     ``had`` are the columns of the catalogues. Heads of other columns were trained on other catalogues, and
-    would only guess. If there is no table, all columns are compared.
+    would only guess. If there is no table, all columns are compared; columns in the recipe's options stay.
+    Raises :class:`DataError` if the model has heads for none of the columns.
     """
     named = "columns" in recipe.options
     if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:

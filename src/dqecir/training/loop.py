@@ -56,9 +56,9 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return a context that computes in bfloat16 if ``precision`` is bf16, or auto and that is faster.
+    """Return a context for computing in bfloat16 or in float32, by ``precision``: bf16, fp32 or auto.
 
-    If neither holds, it computes in float32.
+    ``auto`` is bfloat16 if the device multiplies it faster.
     """
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -37,11 +37,11 @@ class MiningReport:
     zone_size: tuple[float, float, float]
     """Quartiles of the number of candidates in a query's zone."""
     fallbacks: float
-    """Share of queries whose zone was empty and was filled otherwise."""
+    """Share (0 to 1) of queries whose zone was empty, and which got other candidates instead."""
     target_rank: tuple[float, float, float]
     """Quartiles of the targets' ranks; the best rank is 0."""
     false_negatives: float
-    """Share of known right answers among the negatives in the pool."""
+    """Share (0 to 1) of known right answers among the negatives in the pool."""
 
     def as_dict(self) -> dict[str, float]:
         """Return the report as a flat map, for logs."""

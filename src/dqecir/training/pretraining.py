@@ -278,8 +278,8 @@ class Pretrainer:
     ) -> tuple[Tensor, Tensor]:
         """Return normalised random views of random pictures [B, 3, S, S], shuffled, and their codes [B, C].
 
-        ``counts``: number of pictures of each of ``sets``. ``seed`` draws pictures and views; early ``step``s
-        have small pictures, if the recipe says so.
+        ``counts``: number of pictures of each of ``sets``. ``seed`` draws pictures and views. In the first
+        steps pictures are small, if the recipe says so.
         """
         stage, generator = self.recipe.classification, torch.Generator().manual_seed(seed)
         pixels, codes = [], []
@@ -315,7 +315,7 @@ class Pretrainer:
         return calibrate(self.heads, self.backbone.tower, batches())
 
     def contrast(self) -> None:
-        """Run stage 1: train the Q-Former."""
+        """Run stage 1: train the Q-Former by contrast of images and captions made from their attributes."""
         stage = self.recipe.contrast
         self.backbone.freeze_tower()
         self.backbone.eval()

@@ -78,7 +78,7 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
 
 
 def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
-    """Return for each picture the value that other columns imply, or ``UNKNOWN``."""
+    """Return for each picture the value that the rule ``implied`` gives, or ``UNKNOWN`` if it gives none."""
     cells = catalogue.with_columns((implied.column,)).attributes[implied.column]
     if not implied.within:
         return [implied.values.get(cell, UNKNOWN) for cell in cells]
@@ -98,7 +98,10 @@ HELD_OUT = "held out"
 
 
 def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catalogue:
-    """Return the catalogue with a random ``share`` (0 to 1) of ``split`` in the split :data:`HELD_OUT`."""
+    """Return the catalogue with a random part of ``split`` moved to the split :data:`HELD_OUT`.
+
+    ``share`` is that part, from 0 to 1; ``seed`` draws the pictures.
+    """
     images = catalogue.split(split)
     drawn = images[np.random.default_rng(seed).permutation(len(images))]
     count = int(share * len(images))

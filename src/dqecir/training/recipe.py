@@ -41,8 +41,8 @@ class CatalogueSource(Strict):
     title: str | None = None
     """Column of titles, which are used as captions besides those made from attributes. Default: none."""
     views: int | None = Field(default=None, ge=1)
-    """Number of random views that are stored of each picture, for training on triplets. Default: that of the
-    other catalogues."""
+    """Number of stored views of each picture, counting the picture itself, for training on triplets. Default:
+    ``training.views`` of the recipe."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the pictures (0 to 1), drawn with the seed, that calibrate the heads and are not trained
     on."""
@@ -102,7 +102,7 @@ class TrainingSettings(Strict):
     tokens: Literal["fp16", "int8"] = "fp16"
     """Number type of the stored image tokens; ``int8`` needs half the bytes of ``fp16``."""
     tokens_on_device: float = Field(default=0.6, ge=0, le=1)
-    """Share of an accelerator's free memory that stored tokens may use; if they need more, they stay on
+    """Share (0 to 1) of a GPU's free memory that stored tokens may use; if they need more, they stay on
     disk."""
     seed: int = 0
     evaluate_every: float = Field(default=1.0, gt=0)
@@ -164,9 +164,10 @@ class ClassificationStage(Strict):
     shares: tuple[float, ...] = (1.0,)
     """Share of each catalogue in a batch, in the order of ``--data``."""
     strengths: tuple[float, ...] = (1.0,)
-    """Strength of the random views of each catalogue, in the order of ``--data``."""
+    """Strength of the random changes in views of each catalogue, in the order of ``--data``; 1 is usual, 0
+    means none."""
     light: float | None = Field(default=None, ge=0)
-    """Strength of the changes of light and colour in random views. Default: that of the catalogue's views."""
+    """Strength of the changes of light and colour in random views. Default: that in ``strengths``."""
     heads_factor: float = Field(default=1.0, gt=0)
     """Learning rate of the parameters that are added to an ``efficientnet``, as a multiple of the published
     network's."""

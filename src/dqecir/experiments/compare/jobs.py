@@ -42,7 +42,7 @@ Result = dict[str, Any]
 
 
 def recalled(path: Path) -> Result | None:
-    """Return the result of a finished job; None if it is not finished."""
+    """Return the result that a finished job wrote to ``path``; None if there is no such file."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 

@@ -121,7 +121,7 @@ def _protocol(result: ResultRecord) -> list[str]:
 
 
 def _spent(result: ResultRecord) -> str:
-    """Return the unit of a comparison's seconds: a key of ``UNITS``."""
+    """Return the key under which a comparison stores its seconds, such as ``cpu_seconds``."""
     return next(name for name in UNITS if name in result)
 
 

@@ -249,7 +249,10 @@ def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, di
 def _repeats(
     recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
 ) -> bool:
-    """Return whether a run would repeat exactly a run with equal steps, as that of the reference does."""
+    """Return whether a run at the budget ``operations`` would be the same as that at the budget ``steps``.
+
+    It is for the reference, whose operations are the budget.
+    """
     alike = steps[title]["operations"] == steps[title]["steps"]
     return budget == "operations" and "steps" in recipe.budgets and alike
 

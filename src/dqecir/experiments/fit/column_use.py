@@ -137,8 +137,8 @@ def _number(cell: str) -> float:
 def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
     """Return vocabularies that name the values of ``columns`` (column -> values).
 
-    For a column it is the first vocabulary in ``had`` that knows it, else a shipped one, else one of the
-    values' own names.
+    A column gets the first vocabulary in ``had`` that knows it, else a shipped one, else a new one in which
+    the values have their own names.
     """
     shared = Counter(value.casefold() for values in columns.values() for value in values)
     known = [*had, *shipped_vocabularies()]

@@ -27,7 +27,7 @@ class Findings:
     by_picture: frozenset[str]
     """Columns in which texts are compared with pictures."""
     by_table: frozenset[str]
-    """Columns whose cells are filtered by texts."""
+    """Columns of the table by whose cells a search filters, if its text requests them."""
     heads: Mapping[str, HeadScore]
     facts: Mapping[str, str]
     command: str

@@ -69,10 +69,9 @@ class TrainingCourse:
 def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
     """Read the course of a training from ``run/log.jsonl``.
 
-    A step that was repeated after a kill counts once.
-
-    ``headline`` is the metric's name, ``epoch_steps`` the number of steps of an epoch. Raises
-    :class:`DataError` if the log is missing, or not that of a training.
+    A step that was repeated after an interruption counts once. ``headline`` is the metric's name,
+    ``epoch_steps`` the number of steps of an epoch. Raises :class:`DataError` if the log is missing, or not
+    that of a training.
     """
     path = run / "log.jsonl"
     try:
