@@ -102,7 +102,10 @@ def nearest_intents(
 
 
 def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
-    """Return a mask [Q, Q]: which two different queries have a right answer in common."""
+    """Return a mask [Q, Q]: which two different queries have a right answer in common.
+
+    ``images`` is the number of images.
+    """
     answers = torch.zeros(len(triplets), images)
     for row, triplet in enumerate(triplets):
         answers[row, list(triplet.relevant)] = 1

@@ -196,9 +196,10 @@ def collect(
 def _by_best_views(
     benchmark: Benchmark, gallery: Positions, triplets: Sequence[Triplet], scores: Scores
 ) -> tuple[Scores, list[Triplet]]:
-    """Set the scores of all views but each product's best to -inf.
+    """Return scores in which only each product's best view is not -inf, and triplets with these views.
 
-    Return them, and triplets with these views.
+    In these triplets, an image stands for its product's best view for that query. ``gallery`` are the
+    positions of the candidates.
     """
     names, numbers = np.unique(np.array(benchmark.products)[gallery], return_inverse=True)
     order = np.argsort(numbers, kind="stable")
@@ -320,7 +321,10 @@ def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
 def _subset_ranks(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], targets: Positions
 ) -> Positions:
-    """Return the rank of each target within its subset [q], by the same scores; -1 without a subset."""
+    """Return the rank of each target within its subset [q], by the same scores; -1 without a subset.
+
+    ``targets`` [q] are columns of ``scores``. Raises :class:`DataError` if a subset is not in the gallery.
+    """
     sizes = np.array([len(triplet.subset) for triplet in triplets])
     rows, columns = _cells(gallery, [triplet.subset for triplet in triplets])
     short = np.flatnonzero(np.bincount(rows, minlength=len(triplets)) < sizes)
@@ -355,7 +359,8 @@ def _masked(
 ) -> tuple[Scores, Cells]:
     """Return scores in which excluded candidates are -inf, and the cells of all right answers.
 
-    The scores are copied if something is excluded.
+    Excluded are ``Triplet.ignored``, and with ``mask_reference`` the reference. The scores are copied if
+    something is excluded. Raises :class:`DataError` if a right answer is excluded, or not in the gallery.
     """
     masked = np.ascontiguousarray(scores, np.float32)
     out = _cells(gallery, [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets])

@@ -180,12 +180,15 @@ def _inventory(
 
 
 def _places(count: int, gone: Collection[int]) -> dict[int, int]:
-    """Return old position -> new position of the remaining images."""
+    """Return old position -> new position of those of ``count`` images that are not in ``gone``."""
     return {old: new for new, old in enumerate(i for i in range(count) if i not in gone)}
 
 
 def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
-    """Return the triplet with its new positions; None if it needs an image that was removed."""
+    """Return the triplet with new positions; None if it needs an image that was removed.
+
+    ``place``: old position -> new position.
+    """
     named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
     if any(image not in place for image in named):
         return None

@@ -25,12 +25,12 @@ def oracle_scores(
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Yield (category, numbers of Q triplets, scores [Q, N] over the gallery), ``chunk`` queries at a time.
 
-    ``full`` counts satisfied conditions: requested attributes that have a requested value, and other
-    attributes that equal the reference's, if both have a value; right answers score highest. ``text`` counts
-    only the requested attributes, ``image`` all attributes that equal the reference's. An unknown value
-    satisfies nothing. Because many counts are equal, a random number below 0.0005, drawn with ``seed``, is
-    added to each, so that ties are broken at random and not by position. Raises ``DataError`` for another
-    ``kind``, or if the benchmark has no true attributes.
+    ``full`` counts how many attributes are as in a right answer: requested ones that have a requested value,
+    and others that equal the reference's, are empty in one of the two, or are unknown for the reference.
+    Right answers score highest. ``text`` counts only requested attributes, ``image`` all that equal the
+    reference's. Because many counts are equal, a random number below 0.0005, drawn with ``seed``, is added to
+    each, so that ties are broken at random and not by position. Raises ``DataError`` for another ``kind``, or
+    if the benchmark has no true attributes.
     """
     if kind not in ORACLES:
         raise DataError(f"there is no oracle {kind!r}: choose one of {', '.join(ORACLES)}")
@@ -59,7 +59,10 @@ def _satisfying(
     asked: list[RequestedValues],
     kind: Oracle,
 ) -> Scores:
-    """Return a mask [Q, codes]: which codes of a column satisfy each question."""
+    """Return a mask [Q, codes] of 0 and 1: which codes of a column count for each question.
+
+    ``kind`` as in :func:`oracle_scores`; ``references`` and ``asked`` are those of the questions.
+    """
     admitted = coded.admitted(column, references, asked)
     if kind == "text":
         admitted[[coded.columns[column] not in wanted for wanted in asked]] = False

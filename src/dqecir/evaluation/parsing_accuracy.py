@@ -10,11 +10,11 @@ from dqecir.language.parsing import Parser
 
 
 def parsing_accuracy(parser: Parser, benchmark: Benchmark) -> dict[str, float]:
-    """Return the percentage of questions in which the parser reads exactly ``Triplet.asked``.
+    """Return in percent how often the parser reads exactly the requested values, ``Triplet.asked``.
 
-    The keys are ``all``, ``seen`` and ``unseen`` (wordings), and for every column ``precision/<column>`` and
-    ``recall/<column>`` of its requests. The parser gets the true attributes of the reference, so that only
-    parsing is measured.
+    ``all``, ``seen`` and ``unseen``: of all questions, and of those in seen and unseen wordings.
+    ``precision/<column>``: of the requests of a column that the parser reads; ``recall/<column>``: of those
+    that the text has. The parser gets the true attributes of the reference, so that only parsing is measured.
     """
     right: dict[str, list[bool]] = {"all": [], "seen": [], "unseen": []}
     read: dict[str, list[bool]] = {}

@@ -59,7 +59,7 @@ def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
 
 
 def as_table(title: str, rows: Rows) -> Table:
-    """Return a table of metrics for the terminal, in percent."""
+    """Return a table of the usual metrics for the terminal, in percent; ``rows``: name -> metric -> value."""
 
     def shown(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if any(name in row for row in rows.values())]

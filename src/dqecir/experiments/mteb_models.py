@@ -91,7 +91,7 @@ class MtebEncoder(_MtebModel):
         return torch.cat([encoded(_inputs(batch)) for batch in inputs])
 
     def similarity(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
-        """Return the inner products [N, M] of two sets of vectors."""
+        """Return the inner products [N, M] of two sets of vectors [N, D] and [M, D]."""
         return self.encoder.similarity(torch.as_tensor(embeddings1), torch.as_tensor(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ class BasicStatistics:
 def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tensor:
     """Return the projection [D, D] to directions in which subjects vary and styles do not.
 
-    ``subjects`` and ``styles`` are features of texts [T, D], less the mean feature of the subjects.
+    ``subjects`` and ``styles`` are features of texts [T, D], less the mean feature of the subjects;
+    ``options`` say how many directions are kept, and how much styles count.
     """
 
     def covariance(features: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class DqeOptions(MethodOptions):
     """The pairwise loss: ``kl`` (E8), ``grouped`` (:func:`grouped_contrast`) or ``preference``
     (:func:`preference`)."""
     preference_margin: float = Field(default=0.05, ge=0)
-    """Margin by which a target must be preferred, if ``pair`` is ``preference``."""
+    """Margin by which the target's score should exceed that of a negative, if ``pair`` is ``preference``."""
     contrast_weight: float = Field(default=0.0, ge=0)
     """Weight of a contrast with the other images of the batch; the publication has none."""
     contrast: Literal["info_nce", "hardness_weighted", "several_positives"] = "info_nce"
@@ -277,7 +277,7 @@ class Dqe(Method):
         return contrastive(scores, batch.targets, temperature, left_out)
 
     def _pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return the pairwise loss that the options choose; scores: targets [B], negatives [B, K]."""
+        """Return the pairwise loss that the options choose; scores of targets [B] and of negatives [B, K]."""
         temperature = self.backbone.temperature
         if self.options.pair == "preference":
             return preference(positive, negative, temperature, self.options.preference_margin)

@@ -282,8 +282,8 @@ class DqeValues(HeadedDqe):
     def _unread(self, weights: Tensor, hints: Hints) -> tuple[tuple[str, ...], ...]:
         """Return for each text the clauses that neither the rules nor the learned reader read.
 
-        The reader does not say from which clause a request comes; if it read any request, no clause is
-        returned.
+        ``weights`` [B, C] are m. The reader does not say from which clause a request comes; if it read any
+        request in a text, no clause of that text is returned.
         """
         found = ((weights >= REQUESTED) & (hints.said == 0)).any(dim=1).tolist()
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
@@ -291,8 +291,8 @@ class DqeValues(HeadedDqe):
     def hide_pieces(self, text: TextBatch) -> Tensor:
         """Return the token ids of ``text`` [B, L].
 
-        In training, a random share of them is replaced by the unknown token, so that a request does not
-        depend on one word.
+        In training, a random share of them (the option ``words_hidden``) is replaced by the unknown token, so
+        that a request does not depend on one word; special tokens stay.
         """
         if not self.training:
             return text.ids
@@ -367,7 +367,8 @@ class DqeValues(HeadedDqe):
         """Return q_c [B, values], the wanted values of the column at ``place``: requested and kept values.
 
         ``read`` [B, H] are the learned reader's states of the column, ``asks`` [B] the logits of its weight
-        m, and ``known`` [B, values] the values that the reference shows.
+        m, and ``known`` [B, values] the values that the reference shows. Values that the rules read
+        (``hints``) count before those of the learned reader; None: no rules.
         """
         moved = self.moves[place](torch.cat([read, known.to(read.dtype)], dim=1))
         asked = (self.values[place](read) + moved).float().softmax(dim=1)

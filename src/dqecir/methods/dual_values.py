@@ -59,7 +59,11 @@ class DualValues(Baseline):
         heads: AttributeHeads | None,
         text_encoder: TextEncoder,
     ) -> None:
-        """Compare ``columns`` (column -> its values), which must be among those of ``heads``, if given."""
+        """Compare ``columns`` (column -> its values), which must be among those of ``heads``.
+
+        Without heads (None), values are predicted from their descriptions. ``text_encoder`` encodes these,
+        and has the vocabularies that name the values.
+        """
         super().__init__(backbone)
         self.options, self.text_encoder = options, text_encoder
         self.columns = dict(columns)

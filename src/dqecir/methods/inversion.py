@@ -70,7 +70,8 @@ def phi_of(state: Mapping[str, Tensor]) -> Phi:
 def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Return the contrastive loss of SEARLE for B pairs: row i of ``first`` [B, D] and of ``second`` [B, D].
 
-    Each of the 2B vectors must find its partner by cosine among the 2B - 1 others.
+    Each of the 2B vectors must find its partner among the 2B - 1 others, by cosines divided by
+    ``temperature``.
     """
     vectors = unit(torch.cat([first, second]))
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)

@@ -71,8 +71,9 @@ def contrastive(
 ) -> Tensor:
     """Return the cross-entropy of each query's target among all candidates of the batch, mean over queries.
 
-    ``scores`` [B, C], ``targets`` [B] places of the targets. ``left_out`` [B, C] bool: candidates that do not
-    count as negatives (known right answers); a target always counts.
+    ``scores`` [B, C] are divided by ``temperature``; ``targets`` [B] are the places of the targets.
+    ``left_out`` [B, C] bool: candidates that do not count as negatives (known right answers); a target always
+    counts. None: all count.
     """
     logits = scores / temperature
     if left_out is not None:
@@ -87,8 +88,9 @@ def hardness_weighted(
     """Return :func:`contrastive` in which negative j has the weight w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
 
     The sum is over all n negatives. The weights have mean 1 and no gradient; β is ``hardness``, and 0 gives
-    equal weights. ``left_out`` as in :func:`contrastive`. The weights are those of HN-NCE in CoVR (arXiv
-    2308.14746), but only from query to target. τ is ``temperature``.
+    equal weights. s are ``scores`` [B, C], τ is ``temperature``; ``targets`` and ``left_out`` as in
+    :func:`contrastive`. The weights are those of HN-NCE in CoVR (arXiv 2308.14746), but only from query to
+    target.
     """
     logits = scores / temperature
     own = F.one_hot(targets, scores.shape[1]).bool()
@@ -103,9 +105,9 @@ def hardness_weighted(
 def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) -> Tensor:
     """Return the cross-entropy of each right answer against all wrong ones.
 
-    ``scores`` [B, C], ``positives`` [B, C] bool with at least one right answer for each query. Right answers
-    do not compete with each other; with one right answer, the loss is :func:`contrastive`. Mean over a
-    query's right answers, then over the batch.
+    ``scores`` [B, C] are divided by ``temperature``; ``positives`` [B, C] bool mark at least one right answer
+    for each query. Right answers do not compete with each other; with one right answer, the loss is
+    :func:`contrastive`. Mean over a query's right answers, then over the batch.
     """
     logits = scores / temperature
     wrong = logits.masked_fill(positives, -torch.inf).logsumexp(dim=1, keepdim=True)
@@ -116,9 +118,10 @@ def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) ->
 def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
     """Return the target's cross-entropy in two groups: negatives that score above it, and all others.
 
-    ``positive`` [B], ``negative`` [B, K]. Both groups count equally, whatever their sizes, so that a few
-    candidates before the target matter as much as many after it; an empty group does not count. Mean over a
-    query's groups, then over the batch.
+    ``positive`` [B] are the scores of targets, ``negative`` [B, K] those of negatives; both are divided by
+    ``temperature``. Both groups count equally, whatever their sizes, so that a few candidates before the
+    target matter as much as many after it; an empty group does not count. Mean over a query's groups, then
+    over the batch.
     """
     before = negative.detach() > positive.detach()[:, None]
     # Mask after dividing: otherwise the temperature's gradient is 0 times infinity, which is NaN.

@@ -203,7 +203,7 @@ class Method(nn.Module, ABC):
         return join_fashioniq(captions)
 
     def reverse_text(self, captions: Sequence[str]) -> str | None:
-        """Return the text of the reverse direction, from target to reference; None if it is not used."""
+        """Join captions to the text of the reverse direction, from target to reference; None if not used."""
         return None
 
     @classmethod
@@ -218,9 +218,10 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Self:
-        """Build the method on a ``backbone`` that provides everything that it requires.
+        """Build the method on a ``backbone`` that provides everything that the method requires.
 
-        Default: use only the backbone and the options. A method that needs more overrides this.
+        Default: use only the backbone and the options. A method that needs parts of ``context`` overrides
+        this, and raises :class:`DataError` if they are missing.
         """
         return cls(backbone, options)
 

@@ -157,8 +157,9 @@ def zone_or_fallback(
 def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temperature: float) -> ZoneLimits:
     """Return the lower and the upper limit of each query's zone as Δ of cosines, both [Q].
 
-    ``absolute`` limits are the same Δ for every query, ``temperature`` limits are multiplied by τ, and
-    ``quantile`` limits come from :func:`quantile_bounds`.
+    ``delta`` is Δ [Q, N]. By ``options.bounds``, ``absolute`` limits are the same Δ for every query,
+    ``temperature`` limits are multiplied by ``temperature``, and ``quantile`` limits come from
+    :func:`quantile_bounds`.
     """
     if options.bounds == "quantile":
         return quantile_bounds(delta, eligible, options.low, options.high)
@@ -200,7 +201,7 @@ def steepest_drop_members(
     ``scores`` [Q, N] are those of all candidates, ``targets`` [Q] the places of the targets among them. The
     second result [Q] bool says which queries have no window, or no eligible candidate in it. For these, every
     eligible candidate is taken. With ``last``, a query without a window first tries the ranks of the previous
-    window, as QuRe's code does.
+    window, as QuRe's code does. ``threshold`` as in :func:`drop_window`.
     """
     members = torch.zeros_like(eligible)
     empty = torch.zeros(len(scores), dtype=torch.bool)

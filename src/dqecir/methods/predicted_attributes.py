@@ -137,9 +137,9 @@ class PredictedAttributes(Baseline):
         return torch.cat(parts)
 
     def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
-        """Return a mask over a column's values, 1 for each requested value.
+        """Return 1.0 for each requested value of a column and 0.0 for each other, [values].
 
-        None if the column is not requested.
+        None if the column is not requested. ``asked``: column -> requested values.
         """
         if column not in asked:
             return None

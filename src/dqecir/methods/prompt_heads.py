@@ -30,7 +30,7 @@ _OF_CHANGE = re.compile(r"\b(more|less|instead|rather|change|should|make|add|rem
 
 
 def described_columns(vocabularies: Sequence[Vocabulary]) -> dict[str, tuple[str, ...]]:
-    """Return column -> its values that can be described, for columns with at least two of them."""
+    """Return column -> its values that can be described, for columns of ``vocabularies`` with two or more."""
     found = {
         name: tuple(value for value in column.values if value not in UNSAID)
         for vocabulary in vocabularies
@@ -62,9 +62,10 @@ class PromptHeads(nn.Module):
     def learn(
         self, images: Tensor, vocabularies: Sequence[Vocabulary], encode: Callable[[list[str]], Tensor]
     ) -> None:
-        """Embed the descriptions of all values, and calibrate them by the unit vectors [N, D] of a gallery.
+        """Embed the descriptions of all values, and calibrate them with a gallery.
 
-        ``encode`` returns unit vectors [T, D] of T texts.
+        ``images`` are unit vectors [N, D] of the gallery's images. ``vocabularies`` word the descriptions,
+        and ``encode`` returns unit vectors [T, D] of T texts.
         """
         wording = CaptionGenerator(vocabularies, self.columns)
         means = [

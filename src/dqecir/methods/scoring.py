@@ -45,7 +45,7 @@ def log_probability(shares: Tensor) -> Tensor:
 
 
 def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
-    """Compare the first query vector with the first tokens, and C distributions with the last C tokens.
+    """Score queries [B, 1 + C, D] against targets [N, t + C, D], whose last C vectors are distributions.
 
     s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + ε), where w_c = Σ q_c is the weight of the distribution
     q_c / w_c, and ε is :data:`SMOOTHING`. q_c·t_c / w_c is the probability that the target's value is wanted.
@@ -65,9 +65,10 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _two_similarities(queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the similarities [B, N] of the first and of the second query vector to the target.
+    """Return the similarities [B, N] of the first and of the second query vector to each target.
 
-    Negative similarities are set to 0.
+    Queries are [B, 2, D], targets [N, 1, D]. Negative similarities are set to 0. Raises ``ValueError`` for
+    other shapes.
     """
     if queries.shape[1] != 2 or targets.shape[1] != 1:
         raise ValueError(

@@ -40,7 +40,7 @@ class SearleOptions(InversionOptions):
     """Options of SEARLE; published: AdamW at 1e-4, weight decay 0.01, batches of 256, 100 epochs."""
 
     inversion_steps: int = Field(default=30, gt=0)
-    """Optimisation steps of an inversion; published: 350."""
+    """Number of optimisation steps of an inversion; published: 350."""
     inversion_rate: float = Field(default=2e-2, gt=0)
     inversion_decay: float = Field(default=0.01, ge=0)
     """Weight decay of the pseudo-words."""
@@ -79,7 +79,7 @@ class Sentences:
 
 
 class Concepts:
-    """Concepts and their sentences: each once with the concept's name, and once with the placeholder."""
+    """Concepts and their sentences, each once with the concept's name and once with the placeholder."""
 
     def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]], placeholder: str) -> None:
         pairs = [(name, sentence) for name, sentences in concepts.items() for sentence in sentences]

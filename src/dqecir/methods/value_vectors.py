@@ -47,13 +47,19 @@ class ValueLayout(Protocol):
         """Number of vectors and width (n_t, D) of a target."""
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return targets [N, n_t, D] from base vectors [N, t, d] and each column's values [N, values]."""
+        """Return targets [N, n_t, D] from base vectors [N, t, d] and the values that images show.
+
+        ``shown``: for each column the probabilities of its values [N, values].
+        """
 
     def base(self, base: Tensor) -> Tensor:
         """Return queries [B, n_q, D] that contain only base vectors [B, d], and no values."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return the part of each column in queries, [B, C, n_q, D], from its wanted values [B, values]."""
+        """Return the part of each column in queries, [B, C, n_q, D].
+
+        ``wanted``: for each column the probabilities of its wanted values [B, values].
+        """
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class ValueTokens:
         return self.base_tokens + len(self.sizes), self.width
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return the base vectors, followed by a token for each column."""
+        """Return the base vectors [N, t, D], followed by a token for each column."""
         return torch.cat([base, self._tokens(shown)], dim=1)
 
     def base(self, base: Tensor) -> Tensor:

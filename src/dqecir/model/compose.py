@@ -55,7 +55,7 @@ def compose_stored(
 
 
 def learn_images(method: Method, store: Store) -> None:
-    """Let a method learn from :data:`SEEN` random images of ``store``, which are the same each time.
+    """Let a method learn from up to :data:`SEEN` random images of ``store``, which are the same each time.
 
     Only methods that override :meth:`Method.fit_targets` learn from them.
     """

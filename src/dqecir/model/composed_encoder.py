@@ -85,7 +85,10 @@ class ComposedEncoder:
 
     @torch.no_grad()
     def see_gallery(self, inputs: Sequence[Input], batch_size: int = 32) -> None:
-        """Let a method that learns from its gallery see the candidates; call this before encoding."""
+        """Let a method that learns from its gallery see the candidates; call this before encoding.
+
+        ``inputs`` are pictures as for :meth:`encode_document`. Other methods ignore them.
+        """
         if self.model.method.learns_gallery:
             self.model.method.fit_targets(
                 self.model.backbone.image_tokens(

@@ -120,7 +120,7 @@ class ComposedModel:
         return self
 
     def with_method(self, name: str, options: Mapping[str, Any]) -> ComposedModel:
-        """Return a model with the same encoder and another, untrained method.
+        """Return a model with the untrained method ``name``; both models share one encoder.
 
         Raises :class:`DataError` for an unknown method or option, or if the method does not fit the encoder.
         """
@@ -363,8 +363,8 @@ def new_model(
 def untrained_method(backbone: Encoder) -> str:
     """Return the name of the method with which an encoder composes before it is trained.
 
-    It adds image and text; or reads both together, if the encoder can; or uses the image alone, if the
-    encoder cannot read texts.
+    It adds image and text. For an encoder that cannot embed each alone, it reads both together; for one
+    without texts, it uses only the image.
     """
     names = ("image_plus_text", "read_together", "token_mean")
     return next(name for name in names if method_named(name).requires <= backbone.provides)
@@ -418,8 +418,9 @@ def is_model_folder(place: Path) -> bool:
 def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
     """Read the weights of the tower that ``named`` in the folder's ``config.json`` refers to, by their names.
 
-    Raises :class:`CheckpointError` if they are missing or those of another tower, and :class:`DataError` if
-    ``named`` is incomplete.
+    Its fingerprint, which also covers ``preprocessing``, must be the one in ``named``. Raises
+    :class:`CheckpointError` if it is not, or if the weights are missing, and :class:`DataError` if ``named``
+    is incomplete.
     """
     try:
         weights, fingerprint = named["weights"], named["fingerprint"]

@@ -1,8 +1,8 @@
 """Convert published checkpoints: only tensors are read, and every key is reported.
 
-There are three kinds: BLIP-2's own weights, in the form of transformers (``hf``) or LAVIS (``lavis``); whole
-models, if the package has their tower (SPRC, QuRe, CoVR-2); and composers alone (of models with ResNet, BLIP
-or CLIP RN50x4), which take features.
+There are three kinds: weights of encoders, such as BLIP-2's in the form of transformers (``hf``) or LAVIS
+(``lavis``); whole models, if the package has their tower (SPRC, QuRe, CoVR-2); and composers alone (of models
+with ResNet, BLIP or CLIP RN50x4), which take features.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMPOSER_FORMAT = 1
 
 
 def sources() -> list[str]:
-    """Return everything that can be converted: ``hf``, ``lavis`` and names of methods."""
+    """Return everything that can be converted: forms of encoders' weights, such as ``hf``, and methods."""
     return sorted([*READERS, *_methods()])
 
 
@@ -58,7 +58,7 @@ def convert(
 ) -> LoadReport:
     """Convert the published checkpoint ``path`` into the folder ``out``; return what became of every key.
 
-    ``source`` is a name from :func:`sources`. For ``hf`` and ``lavis`` the result is an untrained model, and
+    ``source`` is a name from :func:`sources`. For weights of an encoder the result is an untrained model, and
     ``path`` may be a hub name. ``pretrained`` is the BLIP-2 checkpoint from which the published model was
     trained: it gives the image tower if ``path`` has none (a file with only the tower is enough), and the
     target embeddings of methods that do not train them. ``tokenizer`` is the folder or hub name of BERT's

@@ -98,7 +98,7 @@ def _word_pieces(read: PublishedEncoder, tokenizer: str) -> WordPieces:
 
 
 def bert_tokenizer(name: str) -> WordPieces:
-    """Load BERT's tokenizer from a folder or the hub, with LAVIS' extra token ``[DEC]``.
+    """Load BERT's tokenizer from the folder or hub name ``name``, with LAVIS' extra token ``[DEC]``.
 
     Raises :class:`DataError` if it cannot be loaded.
     """

@@ -103,8 +103,8 @@ def wrong_as_asked(
     """Return a mask [Q, K] of the images that lack a requested value, but are otherwise right answers.
 
     ``images`` [Q, K] are positions. Such images are hard negatives: the reference unchanged, or with another
-    change. An image with an unknown value is undecided, and so not a hard negative. ``coded`` are the true
-    attributes; ``asked``: column -> requested values of each question.
+    change. An unknown value never counts as a lacking one, and excludes an image if the reference's value
+    must stay. ``coded`` are the true attributes; ``asked``: column -> requested values of each question.
     """
     lacks, differs = np.zeros(images.shape, dtype=bool), np.zeros(images.shape, dtype=bool)
     for column, name in enumerate(coded.columns):

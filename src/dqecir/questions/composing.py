@@ -152,9 +152,9 @@ def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
 
 
 def _groups(coded: CodedAttributes, words: CaptionGenerator) -> NDArray[np.int64]:
-    """Return a number for each image: equal for images in the same vocabulary groups.
+    """Return a number for each image: equal for images whose values are in the same groups of vocabularies.
 
-    It is ``UNKNOWN_CODE`` if an attribute with groups is unknown.
+    It is ``UNKNOWN_CODE`` (-1) if an attribute with groups is unknown.
     """
     images = coded.codes.shape[1]
     numbers, unknown = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=bool)
@@ -229,7 +229,7 @@ def _answered(
 def _by_product(
     right: Positions, undecided: Positions, gallery: Positions, products: NDArray[np.int64], reference: int
 ) -> tuple[Positions, Positions]:
-    """Extend right and undecided images to all views of the same products; return both.
+    """Extend right and undecided images to all views in ``gallery`` of the same products; return both.
 
     All views of the reference's own product are wrong, except those that are in ``right`` themselves.
     """

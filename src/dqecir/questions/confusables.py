@@ -118,8 +118,8 @@ def description(
 ) -> Worded | None:
     """Word the change from ``reference`` to ``target`` (positions); None if no known value differs.
 
-    ``held_out``: use only phrases that are held out of training. ``coded`` are the true attributes; ``rng``
-    draws the phrases.
+    ``held_out``: use phrases that are held out of training, where there are some. ``coded`` are the true
+    attributes; ``rng`` draws the phrases.
     """
     changes = []
     for place, column in enumerate(coded.columns):

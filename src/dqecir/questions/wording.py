@@ -209,7 +209,7 @@ class CaptionGenerator:
         return None
 
     def _owned(self, name: str, value: str | None, text: _Text, rng: random.Random) -> _Owned:
-        """Return the object of the image that has a column's ``value`` (None in a comparison)."""
+        """Return the object of the image that has ``value`` (None in a comparison) in the column ``name``."""
         owner = self._columns[name].owner
         if owner is None:
             return _Owned()

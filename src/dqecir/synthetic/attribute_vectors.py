@@ -16,9 +16,10 @@ Vector = dict[str, str]
 def check_values(
     what: str, attributes: Mapping[str, str], columns: Mapping[str, Sequence[str]], optional: str
 ) -> None:
-    """Raise ``DataError`` if a column has no value, or one that is not in ``columns``.
+    """Raise ``DataError`` if ``attributes`` lack a column, or have a value that is not in ``columns``.
 
-    ``what`` is the kind of object, for the error. Only the column ``optional`` may be empty.
+    ``columns``: column -> its values. ``what`` is the kind of object, such as garment, for the error. Only
+    the column ``optional`` may be empty.
     """
     for column, values in columns.items():
         if column not in attributes:

@@ -34,9 +34,9 @@ _QUALITY = 92
 
 
 def check_size(what: str, size: int) -> None:
-    """Raise ``DataError`` for a side, in pixels, that is too small or too large.
+    """Raise ``DataError`` if ``size``, the side of a picture in pixels, is too small or too large.
 
-    ``what`` the pictures show, for the error.
+    ``what`` names what the pictures show, such as garments, for the error.
     """
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
@@ -83,7 +83,9 @@ class DrawnCatalogue:
         return [rows[place] for place in rng.permutation(len(rows))]
 
     def image(self, row: Row, seed: int, number: int, size: int | None = None) -> Image.Image:
-        """Draw item ``number`` of a seed (RGB); the picture does not depend on other items.
+        """Draw item ``number`` of a seed, with the attributes ``row`` (RGB).
+
+        The picture does not depend on other items.
 
         ``size`` is its side in pixels. Default: :attr:`size`.
         """

@@ -106,7 +106,10 @@ _NECK_WIDTHS = {"round": 1.0, "v": 0.95, "collar": 0.82, "high": 0.80, "square":
 
 @lru_cache(maxsize=1024)
 def cut_of(garment: str, sleeves: str, neck: str, length: str, fit: str) -> Cut:
-    """Return the cut of a garment that stands upright, with the middle of its height at y = 0.5."""
+    """Return the cut of a garment that stands upright, with the middle of its height at y = 0.5.
+
+    The arguments are values of ``GARMENT_ATTRIBUTES``.
+    """
     tailor = _Tailor(garment, sleeves, neck, length, fit)
     tailor.cut_body()
     tailor.cut_sleeves()
@@ -135,12 +138,12 @@ class _Tailor:
         return float(np.interp(height, self.block.heights, self.block.sides[self.fit]))
 
     def both(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """Add a stroke on the right side, and mirrored on the left side."""
+        """Add a stroke on the right side, and mirrored on the left side; arguments as in :meth:`add`."""
         for side in (1, -1):
             self.add(tone, points * (side, 1), width)
 
     def add(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """Add a polygon, or a line of ``width`` (in picture sides)."""
+        """Add a stroke of a tone: a polygon, or a line if ``width`` (in picture sides) is above 0."""
         start = sum(len(run) for run in self.points)
         self.points.append(points)
         self.strokes.append(Stroke(tone, start, start + len(points), width))
@@ -288,7 +291,10 @@ def _spline(*knots: Sequence[float] | Points, steps: int = 7) -> Points:
 
 
 def _arc(x: float, top: float, depth: float) -> Points:
-    """Return the right half of a round neckline, from its lowest point up."""
+    """Return the right half of a round neckline, from its lowest point up.
+
+    ``x`` is its half width, ``top`` the height (y) of its upper end, and ``depth`` how far it goes down.
+    """
     angles = np.linspace(0, np.pi / 2, 9)
     return np.stack((x * np.sin(angles), top + depth * np.cos(angles)), axis=1)
 

@@ -87,7 +87,10 @@ class _Pose:
 
 
 def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) -> Image.Image:
-    """Paint the details of a cut on the cloth; return its silhouette as a mask of 0 and 255."""
+    """Paint the details of a cut on the cloth; return its silhouette as a mask of 0 and 255.
+
+    ``tones``: tone of a stroke -> its colour.
+    """
     mask = Image.new("L", cloth.size, 0)
     shears, brush = ImageDraw.Draw(mask), ImageDraw.Draw(cloth)
     flat = pose.place(cut.points)
@@ -105,7 +108,10 @@ def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) ->
 def _print_pattern(
     cloth: Image.Image, pattern: str, color: RGB, pose: _Pose, chance: Sequence[float]
 ) -> None:
-    """Paint a random part of a pattern on the whole cloth, rotated like the garment."""
+    """Paint a random part of a pattern on the whole cloth, rotated like the garment.
+
+    ``chance`` are three random numbers from 0 to 1.
+    """
     swatch = _swatch(pattern, pose.side)
     zoom = 0.92 + 0.16 * chance[0]
     cos, sin = zoom * np.cos(pose.angle), zoom * np.sin(pose.angle)
@@ -131,7 +137,10 @@ def _letter(cloth: Image.Image, cut: Cut, pose: _Pose, base: RGB, word: str) -> 
 
 
 def _lit(cloth: Image.Image, mask: Image.Image, chance: Sequence[float]) -> Image.Image:
-    """Put the garment on a background, with folds, a rounded body and a soft shadow."""
+    """Return a picture of the garment on a background, with folds, a rounded body and a soft shadow.
+
+    ``mask`` is the garment's silhouette on ``cloth``; ``chance`` are eight random numbers from 0 to 1.
+    """
     size = cloth.width
     small = mask.reduce(max(1, size // 16))
     soft = np.asarray(small.resize(mask.size, Image.Resampling.BICUBIC), dtype=np.float32) / 255

@@ -17,9 +17,9 @@ from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, garment_familie
 
 
 def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) -> tuple[Items, list[int]]:
-    """Return items spread evenly over the three garments, and families in an order for splitting.
+    """Return ``items`` items, spread evenly over the three garments, and the families in an order.
 
-    In that order, each split gets families of all three garments.
+    If families are given to splits in that order, each split gets families of all three garments.
     """
     kinds = GARMENT_ATTRIBUTES["garment"]
     draw = garment_families if arrangement == "families" else independent_garments

@@ -80,7 +80,11 @@ def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: 
 
 
 def _places(count: int, place: str, spread: float) -> list[tuple[float, float]]:
-    """Return the centres of the figures: in rows around the group's centre, or in columns at a side."""
+    """Return the centres (x, y) of ``count`` figures, in picture sides.
+
+    They are in rows around the centre of ``place``, or in columns if that is left or right; ``spread`` is the
+    distance between neighbours.
+    """
     x, y = _MIDDLES[place]
     found = []
     rows = _ROWS[count]
@@ -102,7 +106,10 @@ def _paint(
     radius: float,
     turn: float,
 ) -> None:
-    """Paint one shape with its rim; the texture has the ink of the colour, and rotates with the shape."""
+    """Paint one shape, with its rim and texture in the colour of :func:`_ink`.
+
+    ``middle`` (x, y) and ``radius`` are in picture sides; ``turn`` rotates the outline, in radians.
+    """
     side = canvas.width
     points = _OUTLINES[shape]
     cos, sin = float(np.cos(turn)), float(np.sin(turn))
@@ -178,7 +185,7 @@ def _marks(texture: str, edge: int, side: int) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def _background(name: str, view: int, side: int) -> Image.Image:
-    """Return one of the few drawings of a background, ``side`` x ``side`` pixels."""
+    """Return drawing number ``view`` of the background ``name``, ``side`` x ``side`` pixels."""
     rng = np.random.default_rng((view, sorted(_BACKGROUNDS).index(name)))
     return _BACKGROUNDS[name](rng, side)
 

@@ -92,7 +92,10 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]
 
 
 def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
-    """Return a random vector, which always has a colour of the other object, and alternatives by column."""
+    """Return a random vector, and column -> its alternative values, which begin with that of the vector.
+
+    The vector always has a colour of the other object, even if there is none.
+    """
     base = random_vector(rng)
     base["other_colour"] = base["other_colour"] or any_of(COLOURS, rng)
     columns = [c for c in SCENE_ATTRIBUTES if c != "other_colour" or base["other"] != ALONE]
@@ -107,9 +110,9 @@ def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
 
 
 def _free(column: str, base: Vector, alternatives: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the values that a column may have besides that of ``base``.
+    """Return the values that a column of a theme may have besides that of ``base``.
 
-    Figures and other object differ in shape.
+    Figures and the other object must differ in shape, also in all ``alternatives``: column -> its values.
     """
     taken = {base[column]}
     if column in ("figure", "other"):

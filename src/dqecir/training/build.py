@@ -142,9 +142,10 @@ def _views(recipe: Recipe, place: int) -> int:
 
 
 def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:
-    """Draw the triplets of a split as the recipe says.
+    """Draw the triplets of a split of ``source`` as the recipe says, as a benchmark with the name ``name``.
 
-    In the dev split of a catalogue there are two triplets for each reference.
+    ``source`` is a catalogue, or a folder with its own triplets. In the dev split of a catalogue there are
+    two triplets for each reference.
     """
     settings, is_dev = recipe.triplets, split == "dev"
     if isinstance(source, Path):

@@ -87,7 +87,10 @@ def _mean(views: Tensor) -> Tensor:
 def _read(
     heads: AttributeHeads, tower: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]:
-    """Return column -> logits of pictures, the same of their mirror images, and the codes [N, C]."""
+    """Return column -> logits of all pictures, the same of their mirror images, and the codes [N, C].
+
+    ``batches`` as in :func:`calibrate`.
+    """
     heads.eval()
     tower.eval()
     sides: tuple[dict[str, list[Tensor]], ...] = ({}, {})

@@ -138,7 +138,10 @@ class TrainingData:
         return right
 
     def eligible(self, queries: Tensor, candidates: Tensor, options: NegativeSampling) -> Tensor:
-        """Return a mask [q, C]: which candidates (positions [C]) may be negatives of ``queries`` [q]."""
+        """Return a mask [q, C]: which candidates (positions [C]) may be negatives of ``queries`` [q].
+
+        A query's target never is; ``options`` say whether its reference and known right answers may be.
+        """
         allowed = candidates[None] != self.targets[queries, None]
         if options.reference == "excluded":
             allowed &= candidates[None] != self.references[queries, None]
@@ -188,7 +191,11 @@ def with_single_captions(
 def _texts(
     triplets: Sequence[Triplet], readings: Sequence[int], method: Method, text: QueryFormatter | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the texts of all triplets in each caption order, and the reverse texts of the method."""
+    """Return the texts of all triplets in each caption order, and the reverse texts of the method.
+
+    ``readings`` are caption orders, as in :func:`caption_order`. There are no reverse texts if the method
+    does not use them.
+    """
     worded = text or (lambda triplet: method.text(triplet.captions))
     orders = [
         replace(triplet, captions=caption_order(triplet.captions, reading))

@@ -128,7 +128,7 @@ def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float 
 
 
 def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield batches that together have every image, repeated until there are :data:`STEPS` batches."""
+    """Yield batches of row numbers of all images; all are repeated until there are :data:`STEPS` batches."""
     for _ in range(-(-STEPS * BATCH // images) if images < STEPS * BATCH else 1):
         yield from torch.randperm(images, generator=generator).split(BATCH)
 
@@ -173,9 +173,9 @@ def _copy(source: Mapping[str, Tensor], target: dict[str, Tensor], column: str, 
 
 @torch.no_grad()
 def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str, float]:
-    """Return column -> share of right predictions among images with a known value, from 0 to 1.
+    """Return column -> share (0 to 1) of right predictions among the images of ``store`` with a known value.
 
-    It is 0 if no image has a known value.
+    ``codes`` [N, C] are the right values. The share is 0 if no image has a known value.
     """
     heads.eval()
     named = []

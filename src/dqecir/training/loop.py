@@ -41,7 +41,8 @@ PRIMARY_METRIC = "mAP@10"
 """The metric on dev that decides which model is the best."""
 
 BY_REFERENCE = 100_000_000
-"""If a frozen tower has more numbers than this, the models of a run refer to it instead of containing it."""
+"""If a frozen tower has more numbers than this, the models of a run name the file that it is from instead of
+containing it."""
 
 LOG_EVERY = 20
 """Number of steps between two lines of the log, and between two checks that the loss is finite."""

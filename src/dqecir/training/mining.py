@@ -121,7 +121,11 @@ class Miner:
         method: Method,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the zone of each query [q, N], whether it was empty [q], and the order of drawing [q, N]."""
+        """Return the zone of each query [q, N], whether it was empty [q], and the order of drawing [q, N].
+
+        ``scores`` [q, N] are those of the candidates, ``own`` [q] those of the targets, and ``targets`` [q]
+        their places among the candidates. ``eligible`` [q, N] bool: candidates that may be drawn.
+        """
         order = torch.rand(scores.shape, generator=generator)
         if self.options.choose == "steepest_drops":
             members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)

@@ -30,7 +30,7 @@ class TrainingCost:
 def training_cost(trainer: Trainer) -> TrainingCost:
     """Count the operations of one step after the warm-up, forward and backward, and of one refresh.
 
-    The weights and the negatives of the run do not change.
+    The weights do not change. The pool of negatives is filled at random, as at the start of a run.
     """
     trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
     trainer.method.train()

@@ -399,9 +399,10 @@ class Pretrainer:
     ) -> None:
         """Run AdamW with a cosine schedule over ``stage.steps``, from the saved state of an interrupted run.
 
-        ``learn`` computes the gradients of a step, and returns its loss. The parameters ``fast`` get
-        ``factor`` times the learning rate. ``average`` is the decay of the weights' moving average over the
-        second half of the steps; ``modules`` get the average at the end. 0: they keep the last weights.
+        ``name`` is the stage. ``learn`` computes the gradients of a step, and returns its loss. Trained are
+        the parameters of ``modules`` and ``extra``, the latter without weight decay; the parameters ``fast``
+        get ``factor`` times the learning rate. ``average`` is the decay of the weights' moving average over
+        the second half of the steps; ``modules`` get the average at the end. 0: they keep the last weights.
         """
         groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, list(fast), factor)
         if extra:
@@ -464,7 +465,10 @@ class Pretrainer:
         averaged: AveragedModel,
         log: list[dict[str, float]],
     ) -> int:
-        """Load the saved state of the stage ``name``; return the step at which to continue."""
+        """Load the saved state of the stage ``name`` into the model and the arguments.
+
+        Return the step at which to continue; 0 if no state is saved.
+        """
         path = self.work / f"{name}.pt"
         if not path.exists():
             return 0

@@ -20,7 +20,7 @@ from dqecir.model.public_weights import read_model
 METRIC = "mAP@10"
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
-"""Encoder -> method -> the metric of each seed."""
+"""Encoder -> method -> the metric of each seed, in percent."""
 
 
 def compare_encoders(

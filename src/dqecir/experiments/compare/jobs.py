@@ -198,7 +198,8 @@ def _trained(
 ) -> tuple[ComposedModel, float, Result]:
     """Train all stages of a contestant; return the model, the seconds, and ``done.json`` of the last stage.
 
-    Its ``dev`` has the last metrics on dev, if ``with_dev``.
+    ``factor`` multiplies the recipe's learning rate; ``steps`` are those of each stage; ``run`` gets a folder
+    for each. ``with_dev``: measure on dev; ``done.json`` then has the metrics as ``dev``.
     """
     start: Path | None = None
     seconds, done = 0.0, dict[str, Any]()
@@ -217,7 +218,10 @@ def _trained(
 def _fitted(
     stage: Recipe, context: ComparisonContext, title: str, factor: float, seed: int, steps: int
 ) -> Recipe:
-    """Return a stage's recipe with the given rate, seed and length, and refreshes at equal intervals."""
+    """Return a stage's recipe with the given rate, seed and length, and refreshes at equal intervals.
+
+    ``factor`` multiplies its learning rate; the number of refreshes is that of the contestant ``title``.
+    """
     rate = stage.training.learning_rate * factor
     recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
     epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)

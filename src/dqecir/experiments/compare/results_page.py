@@ -351,5 +351,5 @@ def _has(result: ResultRecord, key: str) -> bool:
 
 
 def _cells(runs: Sequence[ResultRecord], keys: Sequence[str]) -> list[str]:
-    """Return the cells of a table's row: the means of metrics over runs."""
+    """Return the cells of a table's row: each metric's :func:`spread` over runs, or – without a value."""
     return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]

@@ -158,9 +158,10 @@ def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabul
 
 
 def _plain_vocabulary(name: str, column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
-    """Return a vocabulary of a column's values by their own names.
+    """Return a vocabulary ``name`` in which a column's values have their own names.
 
-    A value that other columns have too is named together with its column.
+    A value that other columns have too is named together with its column, as is a number or a value of one or
+    two letters. ``shared``: value in lower case -> number of columns that have it.
     """
     with_column = Phrases(
         seen=("the {column} is {value}", "with {value} {column}"),

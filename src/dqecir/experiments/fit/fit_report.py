@@ -20,7 +20,7 @@ _ASKS = ("R@10", "mAP@10")
 
 @dataclass(frozen=True)
 class Findings:
-    """What the report of a fit tells."""
+    """The contents of the report of a fit."""
 
     measured: MeasuredFit
     uses: Sequence[ColumnUse]
@@ -67,7 +67,10 @@ def verdict(gain: PairedGain) -> str:
 
 
 def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[SheetRow]) -> Path:
-    """Write ``out/report.html`` and ``out/report.md``; return the path of the first."""
+    """Write ``out/report.html`` and ``out/report.md``; return the path of the first.
+
+    ``name`` is that of the catalogue; ``answers`` are example questions with their results.
+    """
     notes = {use.column: _note(use, findings.heads) for use in findings.uses}
     asked = findings.measured.asked
     by_column = {
@@ -113,7 +116,11 @@ def _markdown(
     by_column: Mapping[str, str],
     answers: Sequence[SheetRow],
 ) -> Iterator[str]:
-    """Yield the lines of the report in Markdown."""
+    """Yield the lines of the report in Markdown.
+
+    ``notes``: column -> what it is used for. ``by_column``: column -> metrics of the questions that request
+    it.
+    """
     yield from (f"# Composed search on {name}", "", "## Columns", "")
     yield from (f"- {way}: {columns}" for way, columns in findings.ways.items())
     yield ""

@@ -29,7 +29,7 @@ FITTED, BEFORE = "the fitted model", "the model before"
 
 @dataclass(frozen=True)
 class MeasuredFit:
-    """The results of both models on the same questions about val."""
+    """The results of the fitted model and of the model before, on the same questions about val."""
 
     rows: dict[str, dict[str, float]]
     """Row -> metric -> percent: both models, predicted attributes, baselines. If the catalogue has numbers:

@@ -97,7 +97,7 @@ def fit_catalogue(
 ) -> dict[str, dict[str, float]]:
     """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``model`` and ``index``.
 
-    ``out/model`` is the fitted model, or the model before if that was better on the measured questions.
+    ``out/model`` is the fitted model if it was better on the measured questions, else the model before.
     ``model`` is what the fit starts from, as in :func:`read_model`. Default: the shipped model. ``recipe`` is
     a training recipe. Default: the one of the package. ``sheet`` names a sheet of the catalogue's workbook.
     Default: the first.
@@ -182,9 +182,9 @@ def _claim(
 
 
 def with_val(catalogue: Catalogue, seed: int) -> Catalogue:
-    """Return the catalogue with a val split: its own, else test, else a seeded share of train.
+    """Return the catalogue with a val split: its own, else the images of test, else a random part of train.
 
-    Images of one set, and of one product, stay together.
+    ``seed`` draws that part, a tenth; images of one set, and of one product, stay together.
     """
     splits = dict(catalogue.splits)
     if splits["val"].size:
@@ -238,9 +238,10 @@ def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
 def without_unshown(
     data: FitData, heads: AttributeHeads, scores: dict[str, HeadScore]
 ) -> tuple[FitData, AttributeHeads]:
-    """Leave out the columns whose head is no better than always predicting the commonest value.
+    """Return data and heads without the columns that pictures do not show.
 
-    If no column would be left, all stay. Searches use the table's cells for columns that are left out.
+    These are columns whose head is no better than always predicting the commonest value, by ``scores``. If no
+    column would be left, all stay. Searches use the table's cells for columns that are left out.
     """
     shown = {column: values for column, values in heads.config.columns.items() if scores[column].is_shown}
     if not shown:
@@ -265,7 +266,10 @@ def _unshown(score: HeadScore) -> str:
 
 
 def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
-    """Train the model, unless that is finished, and return the best one."""
+    """Train the model with the attribute heads ``heads``, unless that is finished; return the best one.
+
+    With an encoder that ``dqe_values`` cannot use, nothing is trained: rules read the texts.
+    """
     run = data.out / "run"
     if (run / "done.json").exists():
         return read_model(run / "best")

@@ -72,7 +72,7 @@ class MeasuredRow:
 
     name: str
     chosen: str
-    """How its epoch was chosen, and on which split."""
+    """How the model's epoch was chosen, and on which split."""
     conditions: Conditions
     metrics: Mapping[str, float]
 

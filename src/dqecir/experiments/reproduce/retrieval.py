@@ -148,7 +148,11 @@ class _Measurement:
         return MeasuredRow(name, chosen, conditions, self.protocol.summarise(results))
 
     def chosen(self, name: str, made_of: Settings | None) -> str:
-        """Return a sentence about how the epoch of the model ``name`` was chosen, and on which split."""
+        """Return a sentence about how the epoch of a model was chosen, and on which split.
+
+        ``name`` is ``best`` or ``last``. ``made_of`` are the settings of the reproduction that trained it;
+        None if unknown.
+        """
         if made_of is None:
             return f"{name} of a run without further details"
         epoch, course = "", self.course
