@@ -230,7 +230,7 @@ def test_a_subset_keeps_to_the_gallery():
 
 def test_sets_are_asked_for_in_vain():
     shop = replace(IN_SETS, sets=None)
-    with pytest.raises(DataError, match="no column set"):
+    with pytest.raises(DataError, match="no column named set"):
         catalogue_benchmark(shop, "val", within_sets=True)
     assert all(triplet.subset == () for triplet in catalogue_benchmark(shop, "val").triplets)
     alone = replace(IN_SETS, sets=tuple("abcdefgh"))

@@ -110,7 +110,10 @@ class RetrievalResults:
             values = getattr(self, name)
             shape = (count, self.kept) if name == "found" else (count,)
             if values.shape != shape:
-                raise DataError(f"{name} has shape {list(values.shape)} where {list(shape)} is needed")
+                raise DataError(
+                    f"{name} has shape {list(values.shape)} where {list(shape)} is needed: make one row for "
+                    "each query"
+                )
             values.setflags(write=False)
         if self.ranks.min() < 0:
             raise DataError(
@@ -330,7 +333,10 @@ def _subset_ranks(
     short = np.flatnonzero(np.bincount(rows, minlength=len(triplets)) < sizes)
     if short.size:
         triplet = triplets[short[0]]
-        raise DataError(f"the subset {triplet.subset} of a query is not in the gallery {triplet.category!r}")
+        raise DataError(
+            f"the subset {triplet.subset} of a query is not in the gallery {triplet.category!r}: add its "
+            "images"
+        )
     values, own = scores[rows, columns], scores[rows, targets[rows]]
     before = (values > own) | ((values == own) & (columns < targets[rows]))
     return np.where(sizes > 0, np.bincount(rows[before], minlength=len(triplets)), -1)
@@ -340,7 +346,7 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
     if scores.shape != (len(triplets), gallery.size):
         raise DataError(
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
-            f"{[len(triplets), gallery.size]} is needed"
+            f"{[len(triplets), gallery.size]} is needed: score every query against the whole gallery"
         )
     # The minimum and the maximum are NaN if any score is, so one pass finds it.
     least, highest = torch.aminmax(torch.from_numpy(np.ascontiguousarray(scores)))

@@ -100,7 +100,7 @@ def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventor
 
 
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
-    """Return a train split without empty questions, and with only the images that training needs.
+    """Return a train split of questions that have words, with only the images that training needs.
 
     These are references and targets; with ``galleries`` (negatives from the whole gallery) all images. Image
     sets are removed, because no loss uses them.
@@ -155,8 +155,8 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
     first = next(name for one in inventories for name in one.missing)
     if missing == "refuse":
         raise DataError(
-            f"{data}: images are missing ({counts}; the first is {first}), all of them named in "
-            f"{out / LIST}: put them there, or skip the questions that need them with --missing skip"
+            f"{data}: images are missing ({counts}; the first is {first}; {out / LIST} names all): add these "
+            "files, or skip the questions that need them with --missing skip"
         )
     empty = [one.split for one in inventories if one.questions and len(one.fallen) == one.questions]
     if empty:

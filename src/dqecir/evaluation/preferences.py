@@ -20,7 +20,10 @@ def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArra
     """
     shape = (len(preferences.judgements), len(preferences.image_ids))
     if scores.shape != shape:
-        raise DataError(f"the scores have shape {list(scores.shape)} where {list(shape)} is needed")
+        raise DataError(
+            f"the scores have shape {list(scores.shape)} where {list(shape)} is needed: score the query of "
+            "each judgement against all images"
+        )
     return np.array(
         [
             [row[list(images)].mean(dtype=np.float64) for images in judgement.sets]

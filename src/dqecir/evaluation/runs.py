@@ -73,8 +73,8 @@ def evaluate_on_protocol(
 
     ``folder`` is the published data set, ``name`` the protocol, ``images`` the folder of the pictures if it
     is another one, and ``model_folder`` a model, as in :func:`read_model`. Default: the shipped one. Raises
-    :class:`DataError` if pictures are missing, unless ``missing`` is ``skip``; then the facts count and name
-    them.
+    :class:`DataError` if pictures are missing. If ``missing`` is ``skip``, the questions that need them are
+    left out, and the facts name them; then it is raised only if no question is left.
     """
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images, check_images=missing == "refuse")

@@ -58,7 +58,8 @@ def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.
         if scores.shape != (len(numbers), gallery.size) or not np.isfinite(scores).all():
             raise DataError(
                 f"scores of the category {category!r} should be finite numbers of the shape "
-                f"{[len(numbers), gallery.size]}, not {list(scores.shape)}"
+                f"{[len(numbers), gallery.size]}, not {list(scores.shape)}: score each question against the "
+                "whole gallery"
             )
         for number, row in zip(numbers.tolist(), scores, strict=True):
             question = asked[number]

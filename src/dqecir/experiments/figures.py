@@ -81,7 +81,9 @@ def draw_figures(
     zone: NegativeSampling | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Write figures of ``models`` (name -> folder; None: the shipped one) on a split; return the files.
+    """Write figures of ``models`` (name -> folder; None: the shipped one) to ``out``; return the files.
+
+    They are made with ``questions`` questions about a split of the catalogue ``data``.
 
     ``zone.png``: the sorted Δ of an easy and a hard question under the first model, with the mid-zone of
     ``zone`` (default: the published bounds). ``weights-<name>.png``: the attribute weights of each model that

@@ -112,7 +112,8 @@ class BiDirectional(PooledMethod):
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         if batch.reverse_text is None:
             raise DataError(
-                "the batch has no reverse texts: read the training data with this method's reverse_text()"
+                "the batch has no reverse texts, with which this method trains: make the training data with "
+                "TrainingData.of and a model of this method"
             )
         references = self.image_features(batch.reference)
         candidates = self.image_features(batch.candidates)

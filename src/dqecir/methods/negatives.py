@@ -75,7 +75,10 @@ class NegativeSampling(Strict):
         if self.bounds == "quantile" and not 0 <= self.low < self.high <= 1:
             raise ValueError("quantile bounds are shares of the ranking: 0 <= low < high <= 1")
         if self.empty == "previous" and self.choose != "steepest_drops":
-            raise ValueError("negatives.empty: previous needs negatives.choose: steepest_drops")
+            raise ValueError(
+                "negatives.empty is previous, which needs negatives.choose: steepest_drops; set "
+                "negatives.empty to nearest or random otherwise"
+            )
         return self
 
     @property

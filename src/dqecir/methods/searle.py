@@ -111,7 +111,7 @@ class Searle(Inversion):
         placeholder = placeholder_of(context, cls.name)
         if context.text_encoder is None:
             raise DataError(
-                "searle needs a text encoder for the sentences that it inverts images in: build it with "
+                "searle needs a text encoder for the sentences with which it inverts images: build it with "
                 "the text encoder of a model"
             )
         return cls(backbone, options, placeholder, context.text_encoder)

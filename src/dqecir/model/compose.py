@@ -162,8 +162,8 @@ def mixed(query: Query, groups: Sequence[Sequence[float]]) -> Query:
     """Return the weighted mean of the queries in each group.
 
     ``query`` holds the queries of all groups, one group after the other; ``groups`` has for each group the
-    positive weights of its queries, of which only the proportions count. If every group has one query,
-    ``query`` is returned unchanged.
+    positive weights of its queries, of which only the proportions count. The result has embeddings and parts,
+    but no attribute embeddings. If every group has one query, ``query`` is returned unchanged.
     """
     if all(len(group) == 1 for group in groups):
         return query

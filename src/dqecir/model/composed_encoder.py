@@ -47,7 +47,9 @@ class ComposedEncoder:
         """
         asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
         if any(asked) and not all(asked):
-            raise DataError("some inputs have a text and others none: encode queries and candidates apart")
+            raise DataError(
+                "some inputs have a text and others none: encode queries and candidates apart, in two calls"
+            )
         return (
             self.encode_query(inputs, batch_size) if any(asked) else self.encode_document(inputs, batch_size)
         )
@@ -122,7 +124,7 @@ def _parts(one: Input) -> tuple[ImageSource, str]:
         raise DataError(f'an input has {what}: give {{"image": picture, "text": text}}')
     text = one.get("text") or ""
     if not isinstance(text, str):
-        raise DataError(f"a text is not a string: {text!r}; give one, or leave it out")
+        raise DataError(f"the text {text!r} of an input is not a string: give a string, or leave it out")
     return one["image"], text
 
 

@@ -77,8 +77,8 @@ def catalogue_benchmark(
     sets = [catalogue.sets[i] for i in images] if catalogue.sets else []
     if within_sets and not sets:
         raise DataError(
-            f"the catalogue {catalogue.folder} has no column set to draw pairs within: add one, or leave "
-            "out within_sets"
+            f"the catalogue {catalogue.folder} has no column named set, so there are no sets to draw pairs "
+            "within: add the column, or leave out within_sets"
         )
     in_sets = bool(sets) if within_sets is None else within_sets
     pools = [_by_set(gallery, sets) if in_sets else [gallery] for gallery in galleries.values()]
@@ -91,7 +91,7 @@ def catalogue_benchmark(
         where = "set with two images" if in_sets else "two images"
         raise DataError(
             f"the split {split!r} of the catalogue {catalogue.folder} holds no {where} that differ in "
-            f"1 to {len(draw.change_weights)} attributes: it needs more images or fewer columns"
+            f"1 to {len(draw.change_weights)} attributes: add images, or use fewer columns"
         )
     worded = _worded(pairs, coded, words, wording == "evaluation", random.Random(f"{seed} {split}"))
     return Benchmark(

@@ -39,7 +39,9 @@ def check_size(what: str, size: int) -> None:
     ``what`` names what the pictures show, such as garments, for the error.
     """
     if not SMALLEST <= size <= LARGEST:
-        raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
+        raise DataError(
+            f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}: choose another size"
+        )
 
 
 @dataclass(frozen=True)

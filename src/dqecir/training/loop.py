@@ -285,7 +285,10 @@ class Trainer:
         return values
 
     def batch(self, step: int) -> TrainingBatch:
-        """Return this process's part of the batch of a step; call it for consecutive steps."""
+        """Return this process's part of the batch of a step, and count its negatives as drawn.
+
+        Call it once for each step, in order.
+        """
         data, device, draw = self.data, self.accelerator.device, self._draw(step)
         self.miner.pool.advance(draw.batch, draw.negatives.shape[1])
         tokens = self.tokens.gather(draw.images, draw.views)

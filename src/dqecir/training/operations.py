@@ -45,7 +45,10 @@ def training_cost(trainer: Trainer) -> TrainingCost:
 
 
 def _refresh_operations(trainer: Trainer) -> float:
-    """Return the operations of embedding all queries and candidates, and scoring all pairs of a category."""
+    """Return the operations of embedding all queries and candidates, and of scoring them in each category.
+
+    Those of embedding are extrapolated from :data:`COUNTED` of each.
+    """
     data, method = trainer.data, trainer.model.method
     some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some]).to(method.device)

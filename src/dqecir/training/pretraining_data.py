@@ -121,7 +121,8 @@ def as_sources(
         return list(catalogues)
     if isinstance(sources, str):
         raise DataError(
-            f"the sources are in the file {sources}: read the recipe with read_pretraining_recipe"
+            f"the sources are still in the file {sources}: read the recipe with read_recipe or "
+            "read_pretraining_recipe"
         )
     if len(sources) != len(catalogues):
         raise DataError(

@@ -116,8 +116,8 @@ def fit_catalogue(
     settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
     if settings.method != DqeValues.name:
         raise DataError(
-            f"a catalogue is fitted by {DqeValues.name}, but the recipe is for {settings.method}: name "
-            "another --recipe"
+            f"a catalogue is fitted by {DqeValues.name}, but the recipe is for {settings.method}: name a "
+            f"recipe for {DqeValues.name} with --recipe"
         )
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}

@@ -82,7 +82,9 @@ def published_rows() -> list[PublishedRow]:
         rows = yaml.safe_load(file.read_text(encoding="utf-8"))
         return TypeAdapter(list[PublishedRow]).validate_python(rows)
     except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise DataError(f"{file} is not the list of published numbers: {error}") from None
+        raise DataError(
+            f"{file}, the list of published numbers, is damaged ({error}): install dqecir again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def compare(
     trained_on: str | None,
     missing: int,
 ) -> list[Comparison]:
-    """Compare the measured ``row`` with every published row of ``method`` on the data set ``data``.
+    """Compare the measured ``row`` with the rows that the authors of ``method`` published on ``data``.
 
     ``trained_on`` is the data set that the model was trained on, None if unknown; ``missing`` is the number
     of images that are missing from the measured gallery.
