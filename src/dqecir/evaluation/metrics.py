@@ -150,8 +150,8 @@ def collect(
 ) -> RetrievalResults:
     """Rank every query of ``benchmark`` from ``chunks``, which are as :func:`query_scores` yields them.
 
-    The reference (if the protocol says so) and ``Triplet.ignored`` are left out. In a benchmark with
-    products, each product is ranked once, by its best view, and the reference's product is left out. Equal
+    ``Triplet.ignored`` is left out, and with ``benchmark.mask_reference`` the reference. In a benchmark with
+    products, each product is ranked once, by its best view, and the reference stands for its product. Equal
     scores are ranked by position, the lower first. ``kept`` is the number of best candidates to keep; 0 is
     fastest, because then queries with one right answer need not be sorted. Raises :class:`DataError` for
     scores that are not finite or do not fit the gallery, for a right answer that is not ranked, and if a

@@ -46,7 +46,7 @@ class Rankings:
 def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]]) -> Rankings:
     """Rank all questions from ``chunks``, which are as :func:`query_scores` yields them.
 
-    The reference is left out if the data set says so; equal scores are ranked by position. Raises
+    The reference is left out if ``questions.mask_reference``; equal scores are ranked by position. Raises
     :class:`DataError` for scores that are not finite or do not fit the gallery, and if a question is not
     scored exactly once.
     """
@@ -132,7 +132,7 @@ class _Form:
     most: int
     """Number of answers to each question."""
     candidates: Callable[[Questions], Callable[[Question], set[Any]]]
-    """Function: questions -> function: question -> the images that may be answers."""
+    """Function of all questions that returns a function: question -> the images that may be its answers."""
 
 
 def _others(questions: Questions) -> Callable[[Question], set[Any]]:

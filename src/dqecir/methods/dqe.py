@@ -78,7 +78,7 @@ class DqeOptions(MethodOptions):
     hardness: float = Field(default=0.5, ge=0)
     """How much more hard negatives weigh [β], if ``contrast`` is ``hardness_weighted``."""
     contrast_right_answers: Literal["kept", "left_out"] = "kept"
-    """Whether known right answers in the batch count as negatives (``kept``) or not."""
+    """Whether known right answers in the batch count as negatives (``kept``) or not (``left_out``)."""
     temperature_bounds: tuple[float, float] = (0.01, 0.5)
 
     @model_validator(mode="after")

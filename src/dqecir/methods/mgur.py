@@ -25,7 +25,7 @@ class MgurOptions(CosmoOptions):
     """Options of MGUR, besides those of CoSMo."""
 
     fading: float = Field(default=1.0, ge=0)
-    """How fast the weight of the coarse loss decreases: it is exp(-fading · progress) [γ₀]."""
+    """How fast the weight of the coarse loss decreases [γ₀]: it is exp(-fading · share of training done)."""
     scale_noise: float = Field(default=1.0, ge=0)
     """Strength of the random scales [α]."""
     shift_noise: float = Field(default=1.0, ge=0)

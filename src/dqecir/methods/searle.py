@@ -33,7 +33,7 @@ TEMPLATES = (
 """Sentences for inversion; one is drawn for every image and step. {} is the placeholder."""
 
 SPREAD = 0.02
-"""Standard deviation of the numbers with which an inversion starts."""
+"""Standard deviation of the random pseudo-word with which the inversion of an image starts."""
 
 
 class SearleOptions(InversionOptions):
@@ -117,7 +117,11 @@ class Searle(Inversion):
         return cls(backbone, options, placeholder, context.text_encoder)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses of φ: against the inverted words of the batch's images, and against sentences."""
+        """Return the losses of φ for the images of a batch.
+
+        ``distillation``: against the pseudo-words that inversion finds. ``concepts``, if there are some:
+        against sentences about the concept that is nearest to the image.
+        """
         nearest = self._nearest_concepts(batch.candidates)
         inverted = self.invert(batch.candidates, nearest)
         words = self.phi(self.image_feature(batch.candidates))

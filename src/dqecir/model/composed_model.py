@@ -139,17 +139,17 @@ class ComposedModel:
 
     @cached_property
     def tower_fingerprint(self) -> str:
-        """Identifies the weights of the tower and the preprocessing, on which stored image tokens depend."""
+        """Fingerprint of the tower's weights and the preprocessing, on which stored image tokens depend."""
         return tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
 
     @cached_property
     def target_fingerprint(self) -> str:
-        """Identifies everything on which target embeddings, and so an index, depend."""
+        """Fingerprint of everything on which target embeddings, and so an index, depend."""
         return target_fingerprint(self.method, self.tower_fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies everything on which results depend: weights, options, vocabularies and text reader."""
+        """Fingerprint of everything on which results depend: weights, options, vocabularies, text reader."""
         return model_fingerprint(
             self.method,
             self.options,

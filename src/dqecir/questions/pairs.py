@@ -99,7 +99,7 @@ def draw_pairs(
 
 @dataclass(frozen=True)
 class _Pool:
-    """The images of one gallery that may be in a pair; a place is a row of these images."""
+    """The images of one gallery that may be in a pair; a place is an index among these images."""
 
     number: int
     positions: Positions

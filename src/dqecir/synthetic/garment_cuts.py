@@ -274,7 +274,10 @@ def _points(*pairs: Sequence[float] | Points) -> Points:
 
 
 def _mirrored(*right: Points) -> Points:
-    """Return a closed outline, given the points of its right half, which begins and ends on the axis."""
+    """Return a closed outline, given the consecutive parts of its right half.
+
+    That half begins and ends on the axis.
+    """
     half = np.concatenate(right)
     return np.concatenate((half, half[::-1] * (-1, 1)))
 

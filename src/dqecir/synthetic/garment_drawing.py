@@ -36,7 +36,7 @@ _BACKGROUNDS: tuple[RGB, ...] = (
 )
 _WORDS = ("NOVA", "LUMO", "VELA", "KITE", "MIRA", "ORBIT", "DUNE", "ECHO", "HALO", "PIXEL")
 _TONES = {"seam": 0.26, "trim": 0.34, "inside": 0.46, "raised": 0.10, "button": 0.72}
-"""Tone -> share of ink in it: 0 is the garment's colour, 1 its ink."""
+"""Tone of a stroke -> share of ink (:func:`_towards_ink`) in it: 0 is the garment's colour, 1 its ink."""
 
 _SUPERSAMPLING = 2
 _CLOTH = 1.6

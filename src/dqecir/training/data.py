@@ -72,7 +72,7 @@ class TrainingData:
     asked: Tensor
     """[Q, K]: whether each query's text requests each column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
     reverse_texts: TextBatch | None = None
-    """Texts of the reverse direction (target to reference), in the rows of ``texts``; None if not used."""
+    """Texts of the reverse direction (target to reference), row by row as ``texts``; None if not used."""
 
     @classmethod
     def of(

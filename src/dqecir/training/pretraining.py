@@ -483,7 +483,7 @@ class Pretrainer:
 
 
 def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin | None]:
-    """Return a BLIP-2, with the published ``weights`` of its tower if they are named, and their origin.
+    """Return a BLIP-2, with the published ``weights`` of its tower if named, and their origin or None.
 
     Raises :class:`CheckpointError` if the weights cannot be used.
     """

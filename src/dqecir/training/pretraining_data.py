@@ -58,7 +58,7 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
 
 
 def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
-    """Return the catalogue with only the columns that ``source`` names, under their names in the model.
+    """Return the catalogue with the columns that ``source`` names or implies, under their names in the model.
 
     Raises :class:`DataError` for a column that the table does not have.
     """

@@ -112,7 +112,7 @@ class OneCycleSchedule(Strict):
 class StepSchedule(Strict):
     """The rate is multiplied by ``decay`` at each of ``milestones`` in epochs (CoSMo: 30; MGUR: 35, 42).
 
-    It begins with ``warm_up_steps``.
+    The first ``warm_up_steps`` are a linear warm-up.
     """
 
     kind: Literal["step"]

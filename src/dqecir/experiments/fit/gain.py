@@ -35,7 +35,7 @@ class MeasuredFit:
     """Row -> metric -> percent: both models, predicted attributes, baselines. If the catalogue has numbers:
     also the chosen model with filters for compared numbers."""
     asked: Mapping[str, float]
-    """Metrics of the chosen model for questions that request each column."""
+    """R@10 and mAP@10 of the chosen model, in percent, for the questions that request each column."""
     gain: PairedGain
     """How much better the fitted model is than the model before."""
     chosen: ComposedModel

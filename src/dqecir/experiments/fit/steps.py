@@ -53,7 +53,7 @@ MODEL = "model"
 VAL_SHARE = 0.1
 """Share of train that is used for measuring if the table has neither val nor test."""
 COMPARED = 0.25
-"""Share of training questions that also compare a number."""
+"""Probability that a training question also compares a number, if the numbers of its images are known."""
 
 
 class FitSettings(Strict):

@@ -54,8 +54,9 @@ class Request:
     ``data`` is the name of the data set, such as ``fashioniq``, and ``weights`` names the untrained weights.
     ``missing``: refuse if images are missing, or skip the questions that need them. ``folder`` is the
     published data set, ``images`` the folder of its pictures (default: ``folder``), ``tokens`` the folder of
-    image tokens (default: ``out/tokens``). If ``run`` is given, that run of this or another data set is
-    measured, and nothing is trained.
+    image tokens (default: ``out/tokens``); the report is written to ``out``. ``recipe`` and ``protocol``:
+    default: those of the data set. If ``run`` is given, that run of this or another data set is measured, and
+    nothing is trained.
     """
 
     data: str
@@ -73,8 +74,8 @@ class Request:
     def data_set(self) -> DataSet:
         """The data set with the name ``data``.
 
-        Raises :class:`DataError` if there is none, if a run and a recipe are given, or if neither a run nor a
-        training split is there.
+        Raises :class:`DataError` if there is none, if a run and a recipe are given, or if no run is given for
+        a data set without a training split.
         """
         if self.data not in DATA_SETS:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
