@@ -113,7 +113,8 @@ class Protocol:
     ) -> Questions:
         """Read a split whose answers are not published, for a submission with this protocol's masking.
 
-        Raises :class:`DataError` if the data set publishes all answers, and as its reader.
+        ``images`` and ``check_images`` as in :meth:`benchmark`. Raises :class:`DataError` if the data set
+        publishes all answers, and as its reader.
         """
         if self.data not in _QUESTION_READERS:
             raise DataError(

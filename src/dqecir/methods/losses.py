@@ -21,9 +21,10 @@ def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tens
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Return [m - s⁺ + s⁻]₊ for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs (E8).
+    """Return [m - s⁺ + s⁻]₊, the mean over all pairs of a target and a negative (E8).
 
-    m is ``margin``.
+    ``positive`` [B] are the scores s⁺ of targets, ``negative`` [B, K] the scores s⁻ of negatives; m is
+    ``margin``.
     """
     return (margin - positive[:, None] + negative).clamp(min=0).mean()
 
@@ -136,9 +137,10 @@ def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) ->
 
 
 def preference(positive: Tensor, negative: Tensor, temperature: Tensor, margin: float) -> Tensor:
-    """Return -log σ((s⁺ - s⁻ - m) / τ) for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs.
+    """Return -log σ((s⁺ - s⁻ - m) / τ), the mean over all pairs of a target and a negative.
 
-    The target's score should exceed each negative's by the margin m, as in preference optimisation. τ is
+    ``positive`` [B] are the scores s⁺ of targets, ``negative`` [B, K] the scores s⁻ of negatives. The
+    target's score should exceed each negative's by the margin m, as in preference optimisation. τ is
     ``temperature``.
     """
     return F.softplus((margin - positive[:, None] + negative) / temperature).mean()

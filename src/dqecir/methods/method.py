@@ -258,7 +258,8 @@ class Method(nn.Module, ABC):
     def target_state(self) -> dict[str, Tensor]:
         """Return the weights, by name, that turn image tokens into target embeddings.
 
-        An index can only be searched with the same weights. A method with other such weights overrides this.
+        An index can only be searched with the same weights. Default: those of the backbone. A method whose
+        targets depend on further weights overrides this.
         """
         return self.backbone.image_state("backbone.")
 

@@ -83,7 +83,7 @@ class ValueTokens:
         return torch.cat([base, self._tokens(shown)], dim=1)
 
     def base(self, base: Tensor) -> Tensor:
-        """Return the base vector as the first of 1 + C vectors; the others are zero."""
+        """Return queries [B, 1 + C, D]: the base vector [B, D] is the first vector, the others are zero."""
         return F.pad(base[:, None], (0, 0, 0, len(self.sizes)))
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
@@ -136,7 +136,7 @@ class ValueSlices(nn.Module):
         return torch.cat([base.mean(dim=1), *slices], dim=1)[:, None]
 
     def base(self, base: Tensor) -> Tensor:
-        """Return the base vector with slices of zeros."""
+        """Return queries [B, 1, D]: the base vectors [B, d], and zeros in all slices."""
         return F.pad(base, (0, sum(self.widths)))[:, None]
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:

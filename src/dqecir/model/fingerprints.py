@@ -49,7 +49,7 @@ def model_fingerprint(
     """Return the fingerprint of everything that results depend on.
 
     ``target`` is the fingerprint of target embeddings, which covers the tower; ``reader`` that of the text
-    reader. Added to these are the composer, the vocabularies and the options.
+    reader. Added to these are all weights but the tower's, the options, the vocabularies and the tokenizer.
     """
     made_by = {
         "target": target,

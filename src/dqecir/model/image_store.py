@@ -23,8 +23,9 @@ def store_of(
     """Return the image tokens of a data set, computed with the tower of ``model`` and stored in ``folder``.
 
     ``views``: number of stored versions of each image; all but the first are randomly changed. ``quiet``:
-    show no progress. ``precision``: number type of the tokens. Raises :class:`DataError` if an image cannot
-    be used, or if the folder was made with another tower or with other settings.
+    show no progress. ``precision``: number type of the tokens, ``fp16`` or ``int8``. Raises
+    :class:`DataError` if an image cannot be used, or if the folder was made with another tower or with other
+    settings.
     """
     return TokenStore.build(
         folder,

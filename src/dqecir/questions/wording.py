@@ -118,7 +118,7 @@ class CaptionGenerator:
         held_out: bool,
         reference: Mapping[str, str] | None = None,
     ) -> Worded:
-        """Word two captions that together mention every change, in seen or in held-out phrases.
+        """Word two captions that together mention every change, in seen or (``held_out``) held-out phrases.
 
         ``reference``: column -> value of the reference, which names the objects of a scene. A mention states
         the new value, compares it, or denies the old one; if two mentions of an attribute request different
@@ -232,9 +232,9 @@ def _spoken_by(vocabularies: Sequence[Vocabulary], name: str) -> ColumnVocabular
 
 
 def _shared_out(changes: Sequence[Change], rng: random.Random) -> tuple[list[Change], list[Change]]:
-    """Share the changes among the two captions; each is mentioned once.
+    """Share the changes among the two captions; each is mentioned in one of them.
 
-    A single change, or one that is drawn for repetition, is mentioned in both.
+    Only a single change, or one that is drawn for repetition, is mentioned in both.
     """
     order = list(changes)
     rng.shuffle(order)

@@ -113,7 +113,7 @@ def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float 
     """Return the cross-entropy of each column that has a known value in the batch.
 
     ``logits``: column -> [B, values]; ``codes`` [B, C]: place of the right value, or ``UNKNOWN_CODE``.
-    ``smoothing`` is that of labels, 0 to 1.
+    ``smoothing`` is the label smoothing, 0 to 1.
     """
     return [
         F.cross_entropy(

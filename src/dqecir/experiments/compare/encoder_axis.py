@@ -150,7 +150,10 @@ def explained(values: Values) -> dict[str, float]:
 
 
 def page(found: Mapping[str, Any]) -> list[str]:
-    """Return lines of Markdown: the table of methods and encoders, its explanation, and refused pairs."""
+    """Return lines of Markdown: the table of methods and encoders, its explanation, and refused pairs.
+
+    ``found`` is the result of :func:`compare_encoders`.
+    """
     encoders, values = found["encoders"], found["values"]
     methods = list(dict.fromkeys(method for own in values.values() for method in own))
     rows = [

@@ -15,7 +15,7 @@ Budget = Literal["steps", "operations"]
 
 
 def slug(title: str) -> str:
-    """Return a title as a file name."""
+    """Return a title as a file name without suffix: lower case, with hyphens between words."""
     return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
 
 
