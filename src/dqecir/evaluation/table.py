@@ -20,7 +20,8 @@ TOWER_BASELINE = "token_mean"
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 BEYOND = ("mAP", "nDCG@10", "hard negatives@10", "composition gap", "paraphrase spread")
-"""Metrics besides recall: over all right answers, about wrong ones, and about the use of both halves."""
+"""Metrics besides recall: over all right answers, on hard negatives, on how much reference and text together
+gain over each alone, and on how much results depend on the wording."""
 
 Rows = Mapping[str, Mapping[str, float]]
 

@@ -63,7 +63,7 @@ def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
 
 @register("mgur")
 class Mgur(Cosmo):
-    """CoSMo's composer, trained with uncertain targets; searches are the same as CoSMo's."""
+    """CoSMo's composer, trained with random noise on the targets; searches are the same as CoSMo's."""
 
     options_type = MgurOptions
 

@@ -88,7 +88,10 @@ class NegativeSampling(Strict):
 
 
 def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
-    """Return Δ [Q, N] from ``scores`` [Q, N] of candidates and ``target_scores`` [Q] (E6)."""
+    """Return Δ [Q, N]: a query's score of its target less that of each candidate (E6).
+
+    ``scores`` [Q, N] are those of candidates, ``target_scores`` [Q] those of targets.
+    """
     return target_scores[:, None] - scores
 
 

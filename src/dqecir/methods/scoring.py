@@ -85,7 +85,9 @@ def _product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _harris(queries: Tensor, targets: Tensor) -> Tensor:
-    """Return ab - :data:`HARRIS` (a + b)² of two similarities: low if one is much larger than the other.
+    """Return ab - :data:`HARRIS` (a + b)² [B, N]; a and b are similarities to both query vectors.
+
+    It is low if one similarity is much larger than the other.
 
     Source: the corner measure of Harris and Stephens, as BASIC uses it (arXiv 2510.25387).
     """

@@ -54,9 +54,9 @@ class Request:
     ``data`` is the name of the data set, such as ``fashioniq``, and ``weights`` names the untrained weights.
     ``missing``: refuse if images are missing, or skip the questions that need them. ``folder`` is the
     published data set, ``images`` the folder of its pictures (default: ``folder``), ``tokens`` the folder of
-    image tokens (default: ``out/tokens``); the report is written to ``out``. ``recipe`` and ``protocol``:
-    default: those of the data set. If ``run`` is given, that run of this or another data set is measured, and
-    nothing is trained.
+    image tokens (default: ``out/tokens``); the report is written to ``out``. If ``recipe`` or ``protocol`` is
+    None, that of the data set is used. If ``run`` is given, that run of this or another data set is measured,
+    and nothing is trained.
     """
 
     data: str
