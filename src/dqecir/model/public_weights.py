@@ -62,7 +62,7 @@ def read_model(weights: Path | str | None = None) -> ComposedModel:
 
 
 def _is_published(place: Path) -> bool:
-    """Return whether ``place`` is a checkpoint of others: a file, or a folder of transformers or open_clip."""
+    """Return whether ``place`` is a checkpoint of others: a file, or a transformers or open_clip folder."""
     try:
         return (
             place.is_file() or is_open_clip(place) or "model_type" in (json_of(place / "config.json") or {})
