@@ -87,9 +87,9 @@ def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: in
 
 
 def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: int) -> NumberRange:
-    """Return the range of ``numbers`` [M]; ``counts`` [M] items have each of them.
+    """Return the range of ``numbers`` [M], and how many items are in each of ``bins`` equal intervals.
 
-    ``bins`` is the number of equal intervals.
+    ``counts`` [M]: how many items have each of the numbers; at least one of them must be above 0.
     """
     numbers, counts = numbers[counts > 0], counts[counts > 0]
     least, most = float(numbers.min()), float(numbers.max())

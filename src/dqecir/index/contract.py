@@ -1,7 +1,7 @@
 """The contract of an index engine: it stores items with their target embeddings, and finds the best by score.
 
 An embedding is n_t vectors of width D, which are called tokens here. All items of an index were embedded by
-one model, which the header names; queries of other models are refused.
+one model, which the header names; :meth:`Index.check_model` refuses other models.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _ALL = 1 << 31
-"""A number of values that is larger than any attribute's."""
+"""A number that is larger than the number of different values of any attribute."""
 
 
 class IndexHeader(Strict):
@@ -58,7 +58,8 @@ class IndexHeader(Strict):
 
 
 AUDIT = 2
-"""Version of the queries that an audit makes; since 2 they hold the garment, as searches do."""
+"""Version of the queries with which an audit (``dqecir index audit``) measures searches. Since version 2 they
+give the kind of garment, such as dress, more weight, as searches do."""
 
 
 class SearchSettings(Strict):
@@ -77,7 +78,7 @@ class SearchSettings(Strict):
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found: its id, score (higher is better) and payload."""
+    """An item that a search found: its id, score (higher is better) and payload (attributes and picture)."""
 
     id: str
     score: float
@@ -149,10 +150,11 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Index:
-        """Write an index of all items of ``batches``, with one batch in memory at a time.
+        """Write an index of all items of ``batches`` into ``folder``, and return the open index.
 
-        The index is written completely or not at all; an index that is already in ``folder`` is replaced only
-        at the end. ``header`` names the model and the shape of embeddings. Raises :class:`EngineError` if the
+        One batch is in memory at a time. The index is written completely or not at all; an index that is
+        already in ``folder`` is replaced only at the end. ``header`` names the model, the shape of embeddings
+        and the score rule. Raises :class:`EngineError` if the engine does not support that rule, if the
         folder holds other files, if there are no items, for an id that comes twice, and as
         :meth:`ItemBatch.as_stored`.
         """
@@ -191,14 +193,17 @@ class Index(ABC):
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete the items with these ids, and return how many there were; unknown ids are ignored."""
+        """Delete the items with these ids, and return how many there were; unknown ids are ignored.
+
+        Raises :class:`EngineError`, without a change, if another writer does not finish in time.
+        """
 
     @abstractmethod
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
         """Replace the payloads of items (id -> new payload); return how many of these items there are.
 
         Tokens are not written again, and items keep their places in the order of adding. Unknown ids are
-        ignored.
+        ignored. Raises :class:`EngineError`, without a change, if another writer does not finish in time.
         """
 
     @abstractmethod
@@ -219,7 +224,7 @@ class Index(ABC):
 
     @abstractmethod
     def ids(self, where: Filter | None = None) -> list[str]:
-        """Return the ids of all items that ``where`` allows, in the order of adding; payloads are not read.
+        """Return the ids of all items that ``where`` allows, in the order of adding; payloads are not parsed.
 
         Raises ``FilterError`` as :meth:`Filter.check`.
         """
@@ -234,7 +239,7 @@ class Index(ABC):
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page | None:
-        """Return ``limit`` items that ``where`` allows, one for each product, in the order of adding.
+        """Return up to ``limit`` items that ``where`` allows, one for each product, in the order of adding.
 
         With ``seed`` they come in a random order, which depends only on the seed and the ids. ``after`` is
         the ``next`` of the previous page; None for the first. Returns None if the engine cannot list pages
@@ -250,7 +255,7 @@ class Index(ABC):
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
-        """Return the ids of ``count`` random items, or of all if there are fewer, without reading payloads.
+        """Return the ids of ``count`` random items, or of all if there are fewer; payloads are not parsed.
 
         The same seed gives the same ids in the same generation.
         """
@@ -268,7 +273,7 @@ class Index(ABC):
         return self.payloads([item_id]).get(item_id)
 
     def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
-        """Return the file of the picture that a payload names; None if it names an address or nothing."""
+        """Return the file of the picture that a payload names; None if it names none, or a web address."""
         stored = payload.get("path")
         if not isinstance(stored, str) or is_address(stored):
             return None
@@ -328,9 +333,10 @@ class Index(ABC):
 
     @abstractmethod
     def columns(self) -> Collection[Columns]:
-        """Return the columns of attributes in parts, for checking filters.
+        """Return the columns of all attributes, one :class:`Columns` for each part of the index.
 
-        An attribute exists, or has numbers, if it does so in any part.
+        Use them only to check filters, because some engines return columns of one invented item. An attribute
+        exists, or has numbers, if it does so in any part.
         """
 
     @abstractmethod
@@ -363,9 +369,9 @@ class Index(ABC):
 
     @property
     def text(self) -> CatalogueText | None:
-        """The words of the items' texts, for searching.
+        """The words of the items' texts, such as titles; None if they cannot be searched.
 
-        None if they cannot be searched (:meth:`why_no_text`).
+        :meth:`why_no_text` says why.
         """
         return None
 

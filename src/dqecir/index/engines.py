@@ -1,4 +1,7 @@
-"""The engines by name. ``manifest.json`` of an index names its engine."""
+"""The index engines by name, and how to open an index, move it, and find what killed builds have left.
+
+``manifest.json`` of an index names its engine.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def open_index(folder: Path) -> Index:
 
 
 def engine_for(folder: Path, name: str | None) -> type[Index]:
-    """Return the engine ``name``. Default: the engine of the index in ``folder``, else ``exact``."""
+    """Return the class of the engine ``name``. Default: that of the index in ``folder``, else ``exact``.
+
+    Raises as :func:`engine`.
+    """
     if name is None:
         name = engine_of(folder) if (folder / "manifest.json").is_file() else "exact"
     return engine(name)
@@ -119,7 +125,10 @@ def leftovers_of(folder: Path | None) -> list[Leftover]:
 
 
 def engine_of(folder: Path) -> str:
-    """Return the name of an index's engine; raises :class:`EngineError` if the folder is no index."""
+    """Return the name of an index's engine.
+
+    Raises :class:`EngineError` if the folder is no index, or one of Qdrant Edge, an engine of version 0.1.0.
+    """
     name: str = manifest_of(folder)["engine"]
     if name == "edge":
         raise EngineError(

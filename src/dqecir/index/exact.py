@@ -61,7 +61,7 @@ MERGED = 4
 """When this many segments have similar sizes, they are merged into one."""
 
 LARGE = 1 << 28
-"""Bytes of tokens above which freeing a removed file is slow."""
+"""Bytes of tokens from which on freeing a removed file is slow."""
 
 LINGERS = 5.0
 """Seconds for which a removed large segment stays open: longer than any search takes."""
@@ -163,9 +163,9 @@ class ExactIndex(Index):
         return len(payloads) - len(left)
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store settings, as the contract says.
+        """Store settings, as :meth:`Index.configure` says.
 
-        If they need projected vectors, make those that are missing.
+        If they need projected vectors (``projection.py``), make those that are missing.
         """
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(
@@ -187,9 +187,9 @@ class ExactIndex(Index):
             self._commit(Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
-        """Return an index with other settings, as the contract says.
+        """Return an index with other settings, as :meth:`Index.with_settings` says.
 
-        Missing projected vectors stay in memory.
+        Projected vectors (``projection.py``) that are missing are made in memory, and not written.
         """
         if settings is not None and (self.header.score_rule != "dot" or not has_faiss()):
             return None
@@ -327,7 +327,11 @@ class ExactIndex(Index):
 
     @contextmanager
     def _writing(self) -> Iterator[Generation]:
-        """Lock the index, and yield its newest generation; afterwards merge segments if that is worth it."""
+        """Lock the index, and yield its newest generation; afterwards merge segments if that is worth it.
+
+        Raises :class:`EngineError` as :func:`write_lock`, and instead of an ``OSError`` in the ``with``
+        block.
+        """
         with write_lock(self.folder):
             self.refresh()
             try:
@@ -381,9 +385,10 @@ class ExactIndex(Index):
 
 
 def _linger(replaced: Sequence[Segment]) -> None:
-    """Close large segments in a separate thread as soon as no search uses them.
+    """Keep the large ones of ``replaced`` segments open for :data:`LINGERS` seconds.
 
-    Freeing a large deleted mapping is slow, so it is not done in a search.
+    Then a separate thread closes them. Freeing a large deleted mapping is slow, and the last search that uses
+    a segment would otherwise do it.
     """
     held = [segment for segment in replaced if segment.entry.token_bytes >= LARGE]
     if held:
@@ -404,7 +409,9 @@ def _worth_merging(segments: Sequence[Segment]) -> range | None:
 
 
 def _alike(sizes: Sequence[int]) -> range | None:
-    """Return the places of the last sizes, if at least :data:`MERGED` of them are similar; else None.
+    """Return the places of the last of ``sizes``, if at least :data:`MERGED` are similar; else None.
+
+    ``sizes`` are numbers of items, in the order of adding.
 
     The run grows backwards as long as the next size is not larger than the whole run. Thus an item is copied
     only when its segment becomes several times larger, and the number of segments grows with the logarithm of

@@ -46,7 +46,7 @@ class Filter(ABC):
 
     @abstractmethod
     def mask(self, columns: Columns) -> Mask:
-        """Return a mask [N] of the items that fulfil the filter."""
+        """Return a mask [N] of those of the N items of ``columns`` that fulfil the filter."""
 
     def comparisons(self) -> Iterator[Equal | Compare]:
         """Yield every comparison in the filter, with those inside of ``not``, ``and`` and ``or``."""
@@ -145,7 +145,7 @@ class And(Filter):
         return reduce(np.logical_and, chain(numbers, (part.mask(columns) for part in others)))
 
     def parted(self) -> tuple[dict[str, list[Compare]], list[Filter]]:
-        """Return attribute -> its comparisons with numbers, and all other parts.
+        """Return attribute (in lower case) -> its comparisons with numbers, and all other parts.
 
         If an item has several numbers, one of them must fulfil all comparisons of the attribute.
         """
@@ -194,13 +194,11 @@ def all_of(parts: Iterable[Filter]) -> Filter | None:
 
 
 def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
-    """Return one filter for an expression and conditions, which must all be fulfilled.
+    """Return one filter for an expression and conditions, which must all be fulfilled; None without any.
 
-    The result is None if there is neither an expression nor a condition.
-
-    A condition has an ``attribute``, and ``values`` (the attribute must have one of them), ``least`` or
-    ``most`` (its number must not be smaller or larger). Raises :class:`FilterError` if the expression cannot
-    be read.
+    A condition has four keys: ``attribute``; ``values``, of which the attribute must have one (empty: any);
+    ``least`` and ``most``, between which its number must be (None: no limit). Raises :class:`FilterError` if
+    the expression cannot be read.
     """
     parts = [] if expression is None or not expression.strip() else [parse_filter(expression)]
     for condition in conditions:

@@ -148,7 +148,11 @@ class Generation:
 
 
 def open_generation(folder: Path, known: Sequence[Segment] = ()) -> Generation:
-    """Open the newest finished generation; reuse those of the open segments ``known`` that it still has."""
+    """Open the newest finished generation of the index in ``folder``.
+
+    Those of the open segments ``known`` that it still has are reused. Raises :class:`EngineError` if a file
+    is missing or damaged.
+    """
     manifest = read_manifest(folder)
     while True:
         try:

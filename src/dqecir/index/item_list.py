@@ -1,8 +1,8 @@
 """Ids, payloads and columns of a segment's items, in files that are read only where needed.
 
 ``items.jsonl`` has one line for each item, ``["its id", {its payload}]``. ``lookup.safetensors`` holds the
-first byte of each line, the line of each id, and the values of each attribute. Opening these files parses no
-item, so that an index of a million items opens fast.
+byte at which each line begins, the line of each id, and the values of each attribute. Opening these files
+parses no item, so that an index of a million items opens fast.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StoredValues(Sequence[Any]):
     """The values of a column; all of them are read only when one is needed that is not among the first."""
 
     def __init__(self, count: int, read: Callable[[int], bytes]) -> None:
-        """``read(n)`` returns the first n bytes of the values as JSON, or all bytes if there are fewer."""
+        """Take the number of values; ``read(n)`` returns the first n bytes of their JSON, or all if fewer."""
         self._count, self._read = count, read
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class StoredItems:
 
     lines: mmap.mmap
     starts: NDArray[np.int64]
-    """First byte of each line, and the end of the last line: [N + 1]."""
+    """Place in ``lines``, in bytes, at which each line begins, and the end of the last line: [N + 1]."""
     hashes: NDArray[np.uint64]
     """Hashes of all ids [N], sorted."""
     hashed_rows: NDArray[np.int64]
@@ -173,7 +173,10 @@ class ItemsWriter:
     """Writes the item files of a segment, in the order in which items are added."""
 
     def __init__(self, place: Path, names: Collection[str] | None = None) -> None:
-        """Write into the existing folder ``place`` the columns ``names``. Default: all columns."""
+        """Write into the existing folder ``place``.
+
+        ``names`` are the only columns to write besides the payloads. Default: all columns.
+        """
         self._place = place
         self._file = (place / LINES).open("wb")
         self._ids: set[str] = set()
@@ -183,7 +186,7 @@ class ItemsWriter:
         has_words = names is None or any(map(is_searched, names))
         self._text = TextWriter(place) if has_words and has_fts5() else None
         self.text_sha256: str | None = None
-        """SHA-256 of the file of words; None before :meth:`finish`."""
+        """SHA-256 of the file of words; None before :meth:`finish`, or if no words are written."""
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -238,7 +241,7 @@ class ItemsWriter:
 
 
 def items_digest(place: Path) -> str:
-    """Return the SHA-256 of both item files of a segment; raises ``OSError`` if one is missing."""
+    """Return one SHA-256 for both item files in ``place``; raises ``OSError`` if one is missing."""
     digest = hashlib.sha256()
     for name in (LINES, LOOKUP):
         with (place / name).open("rb") as file:

@@ -60,7 +60,8 @@ class Preference:
     words: tuple[str, ...] = ()
     """Words to look for in titles, descriptions and other texts."""
     word_weight: float = 0.0
-    """The number that is added for a text of mean length that has all of the words that any text has."""
+    """The number that is added for a text of mean length that has each word once; words that no text has do
+    not count."""
 
     def scaled(self, unit: float) -> Preference:
         """Return the preference with all of its numbers multiplied by ``unit``."""
@@ -131,7 +132,7 @@ class CatalogueText:
 
     @cached_property
     def _lengths(self) -> list[Scores]:
-        """For each segment, BM25's term for the length of each item's text [N], relative to the mean."""
+        """For each segment, BM25's ``k1 * (1 - b + b * length / mean length)`` of each item's text [N]."""
         words = [
             sum(
                 (part.stored.lengths[name] for name in self.columns if name in part.stored.lengths),

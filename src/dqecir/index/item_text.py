@@ -57,7 +57,7 @@ def has_fts5() -> bool:
 
 @lru_cache(maxsize=10_000)
 def terms_of(word: str) -> tuple[str, ...]:
-    """Return the terms that the table stores for a word, such as ``v`` and ``neck`` for ``V-necks``."""
+    """Return the terms that the full-text table stores for a word: ``v`` and ``neck`` for ``V-necks``."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
         connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
@@ -67,7 +67,7 @@ def terms_of(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def is_searched(name: str) -> bool:
-    """Return whether words are searched in a column of this name."""
+    """Return whether the words of a column with this name are stored for searching."""
     return name not in RESERVED and may_hold_text(name)
 
 
@@ -96,7 +96,7 @@ class TextWriter:
         self._counts: dict[str, dict[int, int]] = {}
 
     def add(self, row: int, payload: Mapping[str, Any]) -> None:
-        """Write the texts of the item in ``row``."""
+        """Write the texts of the item in ``row``; columns with texts beyond the first 1024 are ignored."""
         for name, text in _texts_of(payload):
             if name in self._counts or len(self._counts) < _COLUMNS:
                 counts = self._counts.setdefault(name, {})
@@ -126,7 +126,7 @@ class TextWriter:
 
 
 def text_digest(place: Path) -> str:
-    """Return the SHA-256 of a segment's text file; raises ``OSError`` if it is missing."""
+    """Return the SHA-256 of the text file in the folder ``place``; raises ``OSError`` if it is missing."""
     with (place / FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -196,7 +196,10 @@ class ChangedText:
 
 
 def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield column and text of each field of a payload in which words are searched."""
+    """Yield column and text of each field of a payload in which words are searched.
+
+    HTML tags and web addresses are left out of the text.
+    """
     for name, value in payload.items():
         if is_searched(name):
             texts = [one for one in values_in(value) if isinstance(one, str) and _LETTER.search(one)]
@@ -206,5 +209,5 @@ def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _storable(text: str) -> str:
-    """Return the text without lone surrogates, which JSON allows but SQLite refuses."""
+    """Return the text with ``?`` for lone surrogates, which JSON allows but SQLite refuses."""
     return text.encode(errors="replace").decode()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP = 1 << 24
-"""Most numbers in the vectors of one row group, which is in memory as a whole."""
+"""A row group, which is in memory as a whole, ends as soon as its vectors have this many numbers."""
 
 
 def export_parquet(index: Index, out: Path) -> int:

@@ -49,7 +49,10 @@ def join_changes(folder: Path, generation: int, segment: Segment, merged: range)
 def _write_changes(
     folder: Path, generation: int, segment: Segment, entries: Mapping[int, Entry], names: set[str]
 ) -> SegmentEntry:
-    """Write ``entries`` with the columns ``names`` as a change, which replaces earlier ones of these rows."""
+    """Write ``entries`` (row -> id and payload) with the columns ``names`` as a change; return the new entry.
+
+    Earlier changes of which all rows are among these are left out, and their columns are written again.
+    """
     rows = np.array(sorted(entries), dtype=np.int64)
     kept = []
     for change, opened in zip(segment.entry.changes, segment.items.changes, strict=True):

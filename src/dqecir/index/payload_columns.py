@@ -20,7 +20,7 @@ Value = str | int | float
 
 
 def values_in(value: object) -> list[Value]:
-    """Return the comparable values in a payload's field, which holds one value or a list."""
+    """Return the comparable values in a payload's field, which holds one value or a list of several."""
     several = value if isinstance(value, list) and len(value) > 1 else [value]
     return [one for one in several if isinstance(one, str | int | float)]
 
@@ -142,7 +142,7 @@ class ColumnCoder:
             self._row_codes.append(self._codes[key])
 
     def column(self, count: int) -> PayloadColumn:
-        """Return the column of the first ``count`` items."""
+        """Return the column of all items so far; ``count`` is their number."""
         codes = np.zeros(count, dtype=np.min_scalar_type(len(self._codes)))
         codes[np.frombuffer(self._rows, dtype=np.int64)] = np.frombuffer(self._row_codes, dtype=np.int64)
         return PayloadColumn(codes, self._values)

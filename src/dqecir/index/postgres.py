@@ -68,10 +68,13 @@ FEW = 10_000
 """If a filter allows at most this many items, all are compared: this is as fast as the graph, and exact."""
 
 READ_MS = 25_000
+"""Most milliseconds that a reader's statement may take."""
+
 WRITE_MS = 300_000
+"""Most milliseconds that a writer's statement may take."""
+
 LOCK_MS = 30_000
-"""Milliseconds that a writer waits for other writers; the next two are the most that a reader's and a
-writer's statement may take."""
+"""Most milliseconds that a writer waits for other writers."""
 
 _PLANNER = {"jit": "off", "max_parallel_workers_per_gather": "0", "random_page_cost": "1"}
 """Settings of PostgreSQL for short statements on tables in memory, where compiled and parallel plans start
@@ -79,8 +82,8 @@ too slowly."""
 
 _READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "", READ_MS
 _WRITING = "BEGIN", " FOR UPDATE", WRITE_MS
-"""How a transaction of a writer begins: first statement, lock on the record, most milliseconds of a
-statement."""
+"""How a transaction of a reader and of a writer begins: first statement, SQL that locks the record, most
+milliseconds of a statement."""
 
 ReadT = TypeVar("ReadT")
 
@@ -102,7 +105,7 @@ class _Snapshot:
         return [cursor.fetchall() for cursor in cursors]
 
     def allows_more_than(self, few: int, limit: Condition) -> bool:
-        """Return whether ``limit`` allows more than ``few`` items, without counting all of them."""
+        """Return whether the SQL ``limit`` allows more than ``few`` items, without counting all of them."""
         if limit[0] == "TRUE":
             return self.record.items > few
         some = f"SELECT FROM {self.store.items} i WHERE {limit[0]} LIMIT %s"
@@ -320,7 +323,7 @@ class PostgresIndex(RemoteIndex):
     def has_products(self) -> bool:
         """Whether items are views of products.
 
-        Asks the database only if the last call has seen no products.
+        Asks the database only if no earlier call has read of products.
         """
         return PRODUCT in self._known.attributes or super().has_products
 
@@ -330,7 +333,7 @@ class PostgresIndex(RemoteIndex):
 
     @property
     def record(self) -> StoreRecord:
-        """The facts about the newest generation of the index."""
+        """The facts about the newest generation of the index; each access reads the database."""
         return self._batch(lambda now: [])[0]
 
     def info(self) -> dict[str, Any]:
@@ -345,7 +348,7 @@ class PostgresIndex(RemoteIndex):
         }
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        """Return an index with other settings, as the contract says.
+        """Return an index with other settings, as :meth:`Index.with_settings` says.
 
         If the index has no graph, or its graph is outgrown (:func:`is_outgrown`), a new graph is made.
         """
@@ -365,9 +368,9 @@ class PostgresIndex(RemoteIndex):
             self._graph.close()
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store settings, as the contract says.
+        """Store settings, as :meth:`Index.configure` says.
 
-        Make the graph that they need, or remove it if there are none.
+        Make the graph that they need, or remove the graph if ``settings`` is None.
         """
         with plain_errors():
             if why := settings and why_no_graph(self.header.size, settings):
@@ -397,7 +400,7 @@ class PostgresIndex(RemoteIndex):
                     *_, told = [now.send(text) for text in self._beginning(*_READING)]
                     cursors = [now.send(*statement) for statement in statements(now)]
                     now.send("COMMIT")
-                record = self._told(connection, told.fetchall()).record
+                record = self._snapshot(connection, told.fetchall()).record
                 if _parts_of(record) == _parts_of(now.record):
                     return record, [cursor.fetchall() for cursor in cursors]
         except FilterError:
@@ -409,9 +412,9 @@ class PostgresIndex(RemoteIndex):
         return self._read(lambda now: (now.record, now.all_rows(statements(now))))
 
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
-        """Call ``work`` with one snapshot.
+        """Call ``work`` with one snapshot, and return its result.
 
-        Repeat it if the connection broke or a build replaced the tables.
+        Repeat it once if the connection broke or a build replaced the tables.
         """
         with plain_errors():
             try:
@@ -424,7 +427,10 @@ class PostgresIndex(RemoteIndex):
                 return work(now)
 
     def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
-        """Call ``change`` while the index is locked for other writers; store the record that it returns."""
+        """Call ``change`` while the index is locked for other writers; store the record that it returns.
+
+        If it returns None, nothing is stored. Raises :class:`EngineError` while the index is being built.
+        """
         with plain_errors(), self._transaction(*_WRITING) as now:
             if now.building and is_built(now.connection, self._location):
                 raise busy(now.building)
@@ -438,10 +444,13 @@ class PostgresIndex(RemoteIndex):
     @contextmanager
     def _transaction(self, begin: str, lock: str, milliseconds: int) -> Iterator[_Snapshot]:
         with pool().transaction("; ".join(self._beginning(begin, lock, milliseconds))) as (connection, rows):
-            yield self._told(connection, rows)
+            yield self._snapshot(connection, rows)
 
     def _beginning(self, begin: str, lock: str, milliseconds: int) -> list[str]:
-        """Return the first statements of a transaction; the last one selects the record."""
+        """Return the first statements of a transaction; the last one selects the record.
+
+        The arguments are those of :data:`_READING` or :data:`_WRITING`.
+        """
         settings = _PLANNER | {"statement_timeout": str(milliseconds), "lock_timeout": str(LOCK_MS)}
         calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
         location = self._location
@@ -451,8 +460,11 @@ class PostgresIndex(RemoteIndex):
             f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}",
         ]
 
-    def _told(self, connection: Connection, rows: Sequence[Row]) -> _Snapshot:
-        """Return the snapshot of a transaction whose first statements have returned ``rows``."""
+    def _snapshot(self, connection: Connection, rows: Sequence[Row]) -> _Snapshot:
+        """Return the snapshot of a transaction whose first statements have returned ``rows``.
+
+        Raises :class:`EngineError` if the index is missing, or if another model has built it again.
+        """
         if not rows or rows[0][0] is None:
             raise EngineError(
                 f"the database has no index {self._location.name} of {self.folder}: name its database in "
@@ -495,9 +507,10 @@ class _Question:
     """Settings and graph to search with. Default: those of the index."""
 
     def statements(self, now: _Snapshot) -> list[Condition]:
-        """Return the SQL of the search: one scan for each query, or searches of the graph and its settings.
+        """Return the SQL of the search: scans, or the graph's settings and its searches.
 
-        The graph is used if the filter allows more than :data:`FEW` items.
+        Without the graph, there is one scan for each query; with it, first the settings and then one search
+        for each query. The graph is used if the filter allows more than :data:`FEW` items.
         """
         limit, record = now.limit(self.where), now.record
         quick, graph = self.trial or (record.quick, record.graph)

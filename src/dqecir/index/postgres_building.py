@@ -1,4 +1,4 @@
-"""Build an index of the engine ``postgres``, and find what killed builds have left.
+"""Build an index of the engine ``postgres``, and make graphs for measuring settings.
 
 A build writes new tables that no record names, and in the end makes the index's record name them, in one
 short transaction. During a build its process holds a lock of the database; the lock shows whether a build is
@@ -47,7 +47,9 @@ def build_store(
     """Write all items into new tables, and make the index's record name them.
 
     ``folder`` is a context manager that makes the index's folder, which is complete at its end. Until then
-    the record names the build, so that its tables can be found after a kill.
+    the record names the build, so that its tables can be found after a kill. Raises :class:`EngineError` for
+    a score rule other than ``dot``, for vectors that are too wide, if another process builds the index, and
+    as :meth:`Index.build`.
     """
     if header.score_rule != "dot" or header.size > _WIDEST:
         what = f"the score rule {header.score_rule}" if header.score_rule != "dot" else f"width {header.size}"
@@ -96,7 +98,10 @@ class TrialGraph:
         self._graph: VectorGraph | None = None
 
     def open(self) -> Self:
-        """Hold the lock of builds until :meth:`close`, unless it is already held."""
+        """Hold the lock of builds until :meth:`close`, unless it is already held.
+
+        Raises :class:`EngineError` if another process holds it.
+        """
         if self._connection is None:
             self._connection = self._held.enter_context(_alone(self._location))
             # Another build that began was killed; changes need not wait for it.
@@ -132,7 +137,10 @@ class TrialGraph:
 
 @contextmanager
 def _alone(location: DatabaseLocation) -> Iterator[Connection]:
-    """Yield a connection that holds the lock of builds; the lock ends with the process."""
+    """Hold the lock of builds during the ``with`` block, and yield another connection for the work.
+
+    The lock ends with the process. Raises :class:`EngineError` if another process holds it.
+    """
     connections = pool()
     with closing(connections.dedicated()) as guard, closing(connections.dedicated()) as connection:
         try:
@@ -186,7 +194,8 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
 def _switch(connection: Connection, location: DatabaseLocation, store: Store, record: StoreRecord) -> None:
     """Make the record and the view name the complete tables of a build.
 
-    The note in the record of a new index stays, because its folder is not complete yet.
+    The note in the record of a new index stays, because its folder is not complete yet. Raises
+    :class:`EngineError` if another build of the index has begun meanwhile.
     """
     model = record.header.model.replace("'", "''").replace("%", "%%")
     with connection.transaction():

@@ -108,8 +108,9 @@ class ConnectionPool:
         """Begin a transaction; yield its connection and the rows of the last statement in ``begin``.
 
         The transaction is committed at the end of the ``with`` block, or rolled back after an error. If
-        ``begin`` is empty, the caller begins and commits. Errors of the database become :class:`EngineError`,
-        except for those for which :func:`may_repeat` is true.
+        ``begin`` is empty, the caller begins and commits. Raises ``psycopg.Error`` for an error of the
+        database (:func:`plain_errors` translates it), and :class:`EngineError` if no connection becomes free
+        in time, and as :meth:`dedicated`.
         """
         if not self._room.acquire(timeout=_WAIT):
             raise EngineError(f"all {TOGETHER} connections to the database are in use: try again in a moment")
@@ -130,7 +131,10 @@ class ConnectionPool:
             self._room.release()
 
     def _begun(self, begin: str) -> tuple[Connection, list[Row]]:
-        """Run ``begin`` on an idle connection; skip connections that a restart of the server has broken."""
+        """Run ``begin`` on an idle or a new connection; return it and the rows of the last statement.
+
+        Connections that a restart of the server has broken are skipped.
+        """
         while True:
             try:
                 connection, fresh = self._idle.get_nowait(), False
@@ -173,13 +177,19 @@ class ConnectionPool:
 
 
 def run(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-    """Run one SQL statement, and return its rows (empty if it has none); percent signs in it are doubled."""
+    """Run one SQL statement, and return its rows (empty if it has none).
+
+    The caller must double percent signs in ``statement``, except for those of parameters.
+    """
     cursor = connection.execute(statement.encode(), parameters)
     return cursor.fetchall() if cursor.description else []
 
 
 def pool() -> ConnectionPool:
-    """Return this process's pool for the database of ``DQECIR_DATABASE_URL``, or of libpq's own settings."""
+    """Return this process's pool for the database of ``DQECIR_DATABASE_URL``, or of libpq's own settings.
+
+    Raises :class:`EngineError` if that is not the address of a database.
+    """
     # Connections must not be shared with a process that was forked.
     return _pool(os.environ.get(URL, ""), os.getpid())
 

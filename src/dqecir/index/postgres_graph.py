@@ -1,10 +1,11 @@
 """The graph of the engine ``postgres``: an HNSW index of pgvector, which finds near vectors fast.
 
 A graph of raw inner products finds few of the best items, because long vectors are near to all queries. So
-the mean c is subtracted from each vector x, and one more number is appended: sqrt(M² - |x - c|²). Then all
-vectors have the length M, and their inner products with (q, 0) have the same order as those of x with the
-query q. Vectors with |x - c| > M cannot be in the graph; searches scan them separately, until an audit or a
-build makes a new graph.
+the mean c is subtracted from each vector x, and one more number is appended: sqrt(M² - |x - c|²), where M is
+the largest |x - c| when the graph is made. Then all vectors have the length M (the graph stores them divided
+by M), and their inner products with (q, 0) have the same order as those of x with the query q. A later vector
+with a larger |x - c| cannot be in the graph; searches scan such vectors separately, until an audit or a build
+makes a new graph.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def why_no_graph(width: int, settings: SearchSettings) -> str | None:
 
 
 def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph | None:
-    """Make a graph of the vectors of a store; None if the store has no items.
+    """Make a graph of the vectors of a store (the tables of an index); None if the store has no items.
 
-    Others may change the store meanwhile. ``width`` is that of the vectors.
+    Others may change the store meanwhile. ``width`` is the number of numbers in a vector.
     """
     vector = store.extension.named("vector")
     mean = f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}"
@@ -76,7 +77,7 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
 
 
 def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
-    """Drop the graphs of a store except for ``but``, and what is left of graphs that were not finished."""
+    """Drop the graphs of a store except for ``but``, also unfinished ones; ``but`` is None: drop all."""
     kept = [but.name + end for end in GRAPH_ENDS] if but else []
     names = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass"
     for (name,) in run(connection, f"{names} AND NOT indisprimary", [store.vectors]):
@@ -92,7 +93,10 @@ def is_outgrown(connection: Connection, store: Store, graph: VectorGraph) -> boo
 
 
 def graph_settings(candidates: int) -> Condition:
-    """Return SQL that makes the planner use the graph, with this number of candidates, in a transaction."""
+    """Return SQL that makes the planner use the graph until the end of a transaction.
+
+    ``candidates``: how many items the graph finds before the best are chosen.
+    """
     wanted = {
         "hnsw.ef_search": str(candidates),
         "hnsw.iterative_scan": "strict_order",
@@ -107,7 +111,8 @@ def near(
 ) -> Condition:
     """Return SQL that finds about ``count`` nearest items: by the graph, and a scan of longer vectors.
 
-    ``query`` is the query vector as text, ``allowed`` the SQL of a filter.
+    ``query`` is the query vector as text, ``width`` the number of its numbers, ``allowed`` the SQL of a
+    filter.
     """
     text, parameters = allowed
     # OFFSET keeps the planner from looking at the few far vectors after all items.

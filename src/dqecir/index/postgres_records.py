@@ -41,9 +41,10 @@ class DatabaseLocation(StoreLocation):
 
     @classmethod
     def new(cls, folder: str) -> Self:
-        """Return a new location for the index in ``folder``.
+        """Return a new location for an index whose folder has the name ``folder``.
 
-        Its schema is that of ``DQECIR_DATABASE_SCHEMA``. Default: the first schema of the role's search path.
+        Raises as :func:`own_namespace`. Its schema is that of ``DQECIR_DATABASE_SCHEMA``. Default: the first
+        schema of the role's search path.
         """
         readable = re.sub("[^a-z0-9]+", "_", folder.lower())[:20].strip("_")
         return cls(namespace=own_namespace(), name=f"{_PREFIX}{readable}_{uuid.uuid4().hex[:6]}")
@@ -82,7 +83,10 @@ def busy(building: str | None) -> EngineError:
 
 
 def is_built(connection: Connection, location: DatabaseLocation) -> bool:
-    """Return whether a process is building the index now (after a kill, the lock ends a moment later)."""
+    """Return whether a process is building the index or a graph of it now.
+
+    After a kill, the result is True until the server notices, a moment later.
+    """
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '500ms'")

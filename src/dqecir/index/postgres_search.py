@@ -18,7 +18,10 @@ Condition = tuple[str, list[Any]]
 
 
 def condition(where: Filter, columns: Columns, store: Store) -> Condition:
-    """Translate a filter to SQL; ``columns`` give the spelling of attribute names."""
+    """Translate a filter to SQL; ``columns`` give the spelling of attribute names.
+
+    Raises :class:`EngineError` for a kind of filter that the engine does not know.
+    """
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in facts_of(columns.written(name), value)]
@@ -88,7 +91,10 @@ def scan(store: Store, query: str, allowed: Condition, added: Condition, count: 
 
 
 def preferred(preference: Preference, columns: Columns, query: Tensor) -> Condition:
-    """Return SQL for the number that a preference adds to a score, in the scale of :func:`query_text`."""
+    """Return SQL for the number that the cells of a preference add to a score for ``query`` [D].
+
+    The number is divided by the same factor as the query in :func:`query_text`.
+    """
     cases, parameters, scale = ["0"], [], _largest(query)
     for cell in preference.cells:
         name = columns.written(cell.column)
@@ -108,7 +114,7 @@ def with_rows(store: Store, keys: str) -> str:
 def query_text(vector: Tensor) -> str:
     """Return a query [D] as pgvector reads it, scaled so that float16 can hold it.
 
-    The order of items stays.
+    Scaling does not change the order of results.
     """
     scaled = vector.double() / _largest(vector)
     return "[" + ",".join(f"{number:.6g}" for number in scaled.tolist()) + "]"

@@ -41,7 +41,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class VectorGraph(Strict):
-    """The graph of a store (``postgres_graph.py``): its name, and how vectors are centred."""
+    """The graph (``postgres_graph.py``) of a store, which is the tables of one build of an index."""
 
     name: str
     centre: str
@@ -145,7 +145,7 @@ class Store:
         vectors: Mapping[str, bytes],
         kept: Mapping[str, int],
     ) -> None:
-        """Copy items into the tables, with these ``numbers``.
+        """Copy items into the tables; ``numbers`` are their places in the order of adding.
 
         ``vectors``: id -> vector in pgvector's binary form. ``kept``: id -> key, for items whose vectors are
         already stored.
@@ -180,7 +180,12 @@ class Store:
 
 @dataclass(frozen=True)
 class ItemRow:
-    """What the tables store of an item besides its vector; filters compare ``facts`` and ``numbers``."""
+    """What the tables store of an item besides its vector.
+
+    Filters compare ``facts``, the keys of its values (:func:`facts_of`), and ``numbers``, pairs (hash of the
+    attribute's name, number). ``product`` is a hash of its product's id, None without one; ``payload`` is
+    JSON.
+    """
 
     id: str
     product: int | None

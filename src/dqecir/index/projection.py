@@ -33,7 +33,7 @@ STEP = 16
 """The number of directions is a multiple of this: matrix products with such rows are fastest."""
 
 _LEARNED = 50_000
-"""Number of vectors from which directions and codes are learned."""
+"""Largest number of vectors from which directions and codes are learned."""
 
 _BITS = 4
 """Bits of a code, which stands for two numbers; FAISS is fastest with four bits."""
@@ -57,11 +57,11 @@ class ProjectedVectors:
     """Orthonormal directions [D, d]."""
 
     def candidates(self, query: Tensor, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask [N] of about ``count`` candidates for a query [D], at least half as many.
+        """Return a mask [N] of about ``count`` candidates for a query [D].
 
         They are those of the ``allowed`` rows [N] whose projected inner product with the query is largest. If
-        few rows are allowed, or too few of them are among the best of all rows, all allowed rows are
-        returned.
+        few rows are allowed, or fewer than ``count / 2`` of them are among the best of all rows, all allowed
+        rows are returned.
         """
         items, found = len(allowed), int(allowed.sum())
         # FAISS searches all rows, so ask for so many that enough of them are likely to be allowed.
@@ -77,7 +77,7 @@ class ProjectedVectors:
 
 
 def project(tokens: NDArray[np.float16]) -> ProjectedVectors:
-    """Learn directions and codes from some of the tokens [N, 1, D], and project all of them."""
+    """Learn directions and codes from some of the tokens [N, 1, D], and return all of them projected."""
     import faiss
 
     whole = tokens[:, 0]

@@ -56,17 +56,17 @@ ResultT = TypeVar("ResultT")
 class Collection:
     """The points of one index on a server.
 
-    Every request can safely be repeated, and is after a temporary failure.
+    Every request can safely be repeated; after a temporary failure it is repeated.
 
-    Each method raises :class:`EngineError` if no server answers, or if it refuses. The constructor raises it
-    for a wrong address, and for an address that contains a key.
+    Each method raises :class:`EngineError` if no server answers, or if the server refuses. The constructor
+    raises it for a wrong address, and for an address that contains a key.
     """
 
     url: str
     """Address of the server; several addresses of a cluster are separated by commas."""
     name: str
     patience: float = 0.0
-    """Seconds for which a request is repeated. At least it is repeated once, and at every address."""
+    """Seconds for which a request is repeated. It is tried at least twice, and at every address."""
 
     def __post_init__(self) -> None:
         for address in _addresses(self.url):
@@ -185,7 +185,7 @@ class Collection:
     def outermost(self, where: Condition, key: str, direction: models.Direction) -> float:
         """Return the smallest (``asc``) or largest (``desc``) number that points have in the field ``key``.
 
-        Only points that fulfil ``where`` count.
+        Only points that fulfil ``where`` count; at least one of them must have a number there.
         """
         selected = _filter(where)
         order = models.OrderBy(key=key, direction=direction)
@@ -262,7 +262,10 @@ class Collection:
         return self.call(read)
 
     def call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
-        """Make a request; if it fails temporarily, repeat it at the next address."""
+        """Call ``work`` with a client, and return its result.
+
+        If it fails temporarily, it is called again with a client of the next address.
+        """
         addresses = _addresses(self.url)
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0
         while True:

@@ -23,7 +23,10 @@ WATCHED = 45.0
 
 @contextmanager
 def being_built(collection: Collection) -> Iterator[None]:
-    """Show regularly, during the ``with`` block, that the build of a collection is running."""
+    """Write a sign of life into the collection's record every :data:`BEAT` seconds of the ``with`` block.
+
+    It is a growing number; while it grows, :func:`leftovers` takes the build for a running one.
+    """
     done, beats = Event(), count()
     collection.write_record({"building": next(beats)})
 
@@ -43,7 +46,7 @@ def being_built(collection: Collection) -> Iterator[None]:
 
 
 def siblings(collection: Collection) -> list[str]:
-    """Return all collections of the same index, with this one."""
+    """Return the names of all collections of the same index on the server, with this one."""
     base = collection.name.rpartition("-")[0]
     return [name for name in collection.names() if name.rpartition("-")[0] == base]
 
@@ -51,7 +54,8 @@ def siblings(collection: Collection) -> list[str]:
 def leftovers(url: str) -> list[Collection]:
     """Return the collections of a server that no build has finished and that no build is writing.
 
-    If there are unfinished ones, it watches them for :data:`WATCHED` seconds.
+    If there are unfinished ones, the function watches them for :data:`WATCHED` seconds. ``url`` is the
+    server's address.
     """
     names = Collection(url, PREFIX).names()
     ours = [Collection(url, name) for name in names if name.startswith(PREFIX)]

@@ -168,7 +168,10 @@ def unfinished(by: str, record: IndexRecord) -> Condition:
 
 
 def condition(where: Filter) -> Condition:
-    """Translate a filter to a condition on payloads that :func:`point_payload` makes."""
+    """Translate a filter to a condition on payloads that :func:`point_payload` makes.
+
+    Raises :class:`EngineError` for a kind of filter that the engine does not know.
+    """
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in _facts(name, value)]

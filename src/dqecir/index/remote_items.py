@@ -29,7 +29,8 @@ SPARE = 16
 precision."""
 
 PREFERRED = 256
-"""Items that are read and sorted again if the server cannot add preferences to scores itself."""
+"""Least number of items that are read and sorted again if a search adds preferences (:class:`Preference`),
+which the server cannot add itself."""
 
 
 class StoreLocation(Strict):
@@ -91,7 +92,7 @@ class ItemsRecord(Strict):
 
 @dataclass(frozen=True)
 class StoredItem:
-    """An item as it was read."""
+    """An item as it was read from the database or server."""
 
     number: int
     """Its place in the order of adding."""
@@ -113,7 +114,7 @@ class RemoteIndex(Index):
     @property
     @abstractmethod
     def record(self) -> ItemsRecord:
-        """Facts about the items of the generation that calls use."""
+        """Facts about the items of the open generation."""
 
     @abstractmethod
     def _stored(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredItem]:
@@ -184,7 +185,7 @@ def best_hits(
 ) -> list[Hit]:
     """Return the ``k`` best of some items for a query [n_q, D]; equal scores come in the order of adding.
 
-    ``preference`` adds to the scores.
+    The cells of ``preference`` add to the scores; its words do not. ``items`` were read with their vectors.
     """
     ordered = sorted(items, key=lambda item: item.number)
     if not ordered:

@@ -36,8 +36,8 @@ SINGLE_PRODUCTS = 3
 """Up to this many queries are multiplied one by one in float16; more are multiplied together in float32."""
 
 _PEAK = 256.0
-"""Queries are scaled so that the largest inner product in float16 is this; down to a ten-millionth of it,
-smaller ones are as precise."""
+"""Queries are scaled so that no inner product in float16 is larger than this. Products down to a
+four-millionth of it are then as precise."""
 
 Best = list[tuple[float, int]]
 """Pairs (score, row), the best first; equal scores in the order of rows."""
@@ -56,9 +56,9 @@ def best_of_segments(
     """Return the best ``k`` items of each query [B, n_q, D], or all that are allowed if there are fewer.
 
     ``exclude`` and ``where`` as in :meth:`Index.search`. If a segment has more than ``settings.exact_up_to``
-    allowed items, its projected vectors choose the items to score, if it has them. ``added``: for each
-    segment, numbers [B, N] to add to the scores. Rows are counted through all segments. ``rule`` is the score
-    rule.
+    allowed items, its projected vectors choose the items to score, if it has them; without ``settings``, all
+    allowed items are scored. ``added``: for each segment, numbers [B, N] to add to the scores of its N items.
+    Rows are counted through all segments. ``rule`` is the score rule.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0
@@ -89,7 +89,7 @@ def best_of_segments(
 
 @dataclass(frozen=True)
 class Scan:
-    """Target embeddings [N, n_t, D] in float16, perhaps memory-mapped, and their score rule."""
+    """Finds the best of N items: their target embeddings [N, n_t, D] in float16, and the score rule."""
 
     targets: Tensor
     rule: ScoreRule
@@ -106,7 +106,7 @@ class Scan:
     ) -> list[Best]:
         """Return the best ``k`` of the ``allowed`` rows [N] for each query [B, n_q, D], or all of them.
 
-        ``left_out``: for each query, rows to leave out; -1 means none. ``added`` [B, N] is added to the
+        ``left_out``: for each query, rows to leave out; -1 is ignored. ``added`` [B, N] is added to the
         scores.
         """
         rows = hidden = None
@@ -124,7 +124,7 @@ class Scan:
         part = part if rows is None else min(part, COPIED)
         for start in range(0, count, part):
             chosen = slice(start, start + part) if rows is None else rows[start : start + part]
-            rough, doubts = self._rough(queries, self._copied(chosen))
+            rough, doubts = self._rough(queries, self._chosen(chosen))
             if added is not None:
                 rough += added[:, chosen]
             if hidden is not None:
@@ -140,18 +140,21 @@ class Scan:
             found = places[numbers == number]
             found = found if rows is None else rows[found]
             found = found[~torch.isin(found, torch.from_numpy(own))]
-            exact = score_of_results(queries[number, None], self._copied(found), self.rule)
+            exact = score_of_results(queries[number, None], self._chosen(found), self.rule)
             if added is not None:
                 exact = exact + added[number, found]
             values, columns = best_columns(exact, k)
             best.append(list(zip(values[0].tolist(), found[columns[0]].tolist(), strict=True)))
         return best
 
-    def _copied(self, chosen: slice | Tensor) -> Tensor:
-        """Return a copy of some targets; numpy copies rows several times as fast as torch."""
-        if isinstance(chosen, slice):
-            return self.targets[chosen]
-        return torch.from_numpy(self.targets.numpy()[chosen.numpy()])
+    def _chosen(self, rows: slice | Tensor) -> Tensor:
+        """Return the targets of ``rows``: a view of a slice, else a copy.
+
+        Numpy copies rows several times as fast as torch.
+        """
+        if isinstance(rows, slice):
+            return self.targets[rows]
+        return torch.from_numpy(self.targets.numpy()[rows.numpy()])
 
     def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return rough scores [B, N], and for each query the largest possible error [B, 1]."""
@@ -164,9 +167,9 @@ class Scan:
         return rough, (sizes * 2.0**-16)[:, None]
 
     def _rough_products(self, queries: Tensor, bounds: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return inner products in float16 with sums in float32, and their largest possible error [B, 1].
+        """Return inner products [B, N] of queries [B, D] and targets [N, D], and their largest error [B, 1].
 
-        ``bounds`` [B]: no product of a query is larger.
+        They are computed in float16 with sums in float32. ``bounds`` [B]: no product of a query is larger.
         """
         scales = (_PEAK / bounds.clamp(min=1e-30))[:, None]
         scaled = queries * scales

@@ -170,10 +170,7 @@ class Segment:
         return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each id [len(ids)].
-
-        -1 for an id that no item of this segment has (dead ones included).
-        """
+        """Return the row of each id [len(ids)]; -1 if no item of the segment has it, or the item is dead."""
         rows = self.items.rows(ids)
         rows[~self.alive[rows]] = -1
         return rows
@@ -184,7 +181,10 @@ class MissingFileError(EngineError):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of an exact index; raises :class:`EngineError` if there is none."""
+    """Read the manifest of an exact index.
+
+    Raises :class:`EngineError` if it is missing or damaged, or of another engine or version.
+    """
     data = manifest_of(folder)
     if data["engine"] != "exact" or data.get("format") != FORMAT:
         raise EngineError(f"{folder} is not an exact index of this version: build it again")
@@ -201,9 +201,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def open_segment(folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment]) -> Segment:
-    """Open a segment; reuse the open files of ``known`` segments if it is among them.
+    """Open the segment ``entry`` of ``manifest``; reuse the open files of ``known`` if it is among them.
 
-    Raises :class:`EngineError` if its files do not fit the manifest.
+    ``folder`` is the index's. Raises :class:`MissingFileError` if a file is missing, and :class:`EngineError`
+    if its files cannot be read or do not fit the manifest.
     """
     place, plain = folder / entry.name, _unchanged(entry)
     with _reading(place):
@@ -222,7 +223,7 @@ def open_segment(folder: Path, manifest: Manifest, entry: SegmentEntry, known: S
 
 
 def _unchanged(entry: SegmentEntry) -> SegmentEntry:
-    """Return the entry that a segment had when it was first written."""
+    """Return the entry without what may be added later: dead items, projected vectors, changed payloads."""
     return entry.model_copy(update={"dead": 0, "dead_file": None, "projected_sha256": None, "changes": ()})
 
 
@@ -277,10 +278,10 @@ def stored_parts(header: IndexHeader, batches: Iterable[ItemBatch]) -> Iterator[
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Yield all items that are not dead, in order, some at a time, with their tokens.
+    """Yield all items that are not dead, in the order of adding, some at a time, with their tokens.
 
-    It uses numpy in one thread: torch's threads would block all cores for such small pieces, and so slow down
-    searches of other processes.
+    This function uses numpy in one thread: torch's threads would block all cores for such small pieces, and
+    so slow down searches of other processes.
     """
     for segment in segments:
         tokens, rows = segment.stored, np.flatnonzero(segment.alive)
@@ -290,9 +291,10 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
 
 
 def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings | None) -> SegmentEntry:
-    """Project the vectors of a segment if ``settings`` need it; return the segment's new entry.
+    """Project a segment's vectors (``projection.py``) if ``settings`` need it; return its new entry.
 
-    If the disk is full or FAISS is missing, the vectors are not projected, and searches score all items.
+    ``folder`` is the index's, ``entry`` the segment's entry before. If the disk is full or FAISS is missing,
+    the vectors are not projected, and searches score all items.
     """
     if settings is None or entry.items <= settings.exact_up_to or not has_faiss():
         return entry
@@ -322,7 +324,10 @@ def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove files that no manifest names: replaced segments and marks, and what killed writers have left."""
+    """Remove files of the index in ``folder`` that ``manifest`` does not name.
+
+    These are replaced segments and marks, and what killed writers have left.
+    """
     kept = {entry.name for entry in manifest.segments}
     left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name) and path.name not in kept]
     for entry in manifest.segments:
@@ -351,7 +356,10 @@ def token_digest(tokens: NDArray[np.float16]) -> str:
 
 @contextmanager
 def new_folder(place: Path) -> Iterator[None]:
-    """Make a new folder for the ``with`` block, flushed to disk at its end, or removed after an error."""
+    """Make the folder ``place``, in place of an older one, for the ``with`` block.
+
+    At the end its entries are flushed to disk; after an error it is removed.
+    """
     # A writer that was killed before its manifest may have left a folder of this name.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

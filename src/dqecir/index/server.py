@@ -76,7 +76,7 @@ from dqecir.index.remote_items import (
 from dqecir.settings import parse_settings
 
 KEPT = 16
-"""Number of newest generations that can be searched; a reader with an older one opens the newest."""
+"""Number of earlier generations that can still be searched; a reader with an older one opens the newest."""
 
 WRITTEN = 128
 """Points that one request writes or reads; other requests can be served in between."""
@@ -167,7 +167,10 @@ class ServerIndex(RemoteIndex):
         return gone
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        """Replace payloads, as the contract says, but item by item: if it is interrupted, repeat it."""
+        """Replace payloads, as :meth:`Index.change_payloads` says, but item by item.
+
+        If the call is interrupted, some payloads have changed: repeat it.
+        """
         count = 0
         with write_lock(self.folder):
             change = self._claimed()
@@ -229,7 +232,10 @@ class ServerIndex(RemoteIndex):
         return self._of_one_generation(answers)
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
-        """Call ``read`` with the open generation, or with a newer one if that is being removed."""
+        """Call ``read`` with the open generation, and return its result.
+
+        If that generation is being removed, ``read`` is called again with the newest.
+        """
         while True:
             state = self._state
             found = read(state)
@@ -253,7 +259,7 @@ class ServerIndex(RemoteIndex):
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page | None:
-        """Return a page, as the contract says; None for a random order, and for an index of products."""
+        """Return a page, as :meth:`Index.page`; None for a random order, and for an index of products."""
         if seed is not None or self.has_products:
             return None
         last = 0
@@ -291,7 +297,7 @@ class ServerIndex(RemoteIndex):
         return [point.id for found in self._parts(False, *more) for point in found]
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        """Return facts, as the contract says, counted by the server.
+        """Return facts, as :meth:`Index.column_facts` says, counted by the server.
 
         An item with several numbers in one bin counts once in it.
         """
@@ -304,7 +310,11 @@ class ServerIndex(RemoteIndex):
         return self._of_one_generation(read)
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
-        """Yield the points of the open generation that fulfil ``more``, by number, in parts."""
+        """Yield the points of the open generation that fulfil ``more``, by number, in parts.
+
+        ``tokens``: whether to read their vectors. Raises :class:`EngineError` if the generation is removed
+        meanwhile.
+        """
         state = self._state
         seen = state.seen(*more)
         collection = state.collection.patient if tokens else state.collection
@@ -393,7 +403,10 @@ def _take_back(collection: Collection, by: str, change: str) -> None:
 
 
 def build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
-    """Write all items into a new collection, then a manifest in ``folder`` that names it."""
+    """Write all items into a new collection, then a manifest in ``folder`` that names it.
+
+    Raises :class:`EngineError` as :meth:`Index.build`; the new collection is then removed.
+    """
     if header.score_rule not in FOLLOWED:
         raise EngineError(
             f"the engine server supports the score rules {', '.join(FOLLOWED)}, but not "
