@@ -31,7 +31,7 @@ _UNCHANGED = "%/:@!$&'()*+,;=~"
 
 
 class DownloadError(DataError):
-    """A download that failed. The message does not contain the address.
+    """A download that failed. The message does not contain the whole address.
 
     ``may_pass``: whether a later attempt may succeed.
     """

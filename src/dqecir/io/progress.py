@@ -32,8 +32,9 @@ def track(
     """Yield ``items``, and show what is done, how much of it, how fast, and the time left.
 
     ``what`` names the work. On a terminal this is a bar, else a line every :data:`EVERY` seconds, even during
-    a long item. ``total`` is the number of items. Default: their length, if they have one. ``wait`` waits for
-    an event for some seconds, and returns whether it was set.
+    a long item. ``total`` is the number of items. Default: their length, if they have one. ``quiet``: show
+    nothing. ``clock`` returns the time in seconds; ``wait`` waits for an event for some seconds, and returns
+    whether it was set.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -9,7 +9,7 @@ UNITS = {"cpu_seconds": "CPU-s", "gpu_seconds": "GPU-s"}
 
 
 def spent_name(on_cpu: bool) -> str:
-    """Return the key of :data:`UNITS` for this machine."""
+    """Return the key of :data:`UNITS` for training on the CPU, or with an accelerator."""
     return "cpu_seconds" if on_cpu else "gpu_seconds"
 
 

@@ -271,7 +271,7 @@ def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
     """Return the candidate counts to measure, for an index of ``items`` items.
 
     ``whole``: whether the engine can score every item. Then only counts up to a quarter of the items are
-    faster.
+    returned, because others are not faster; else those up to the first that reaches ``items``.
     """
     if whole:
         return [number for number in numbers if 4 * number <= items]
@@ -407,7 +407,10 @@ def recommendation(rows: Sequence[Measured], items: int) -> tuple[SearchSettings
 
 
 def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> int:
-    """Return up to how many allowed items scoring all of them is as fast as ``settings``; else 0."""
+    """Return up to how many allowed items scoring all of them is not slower than ``settings``; 0 if none.
+
+    It is one of the numbers of items that the audit's filters allow.
+    """
     quick = {row.limit: row.median for row in rows if row.settings == settings}
     return max(
         (

@@ -55,7 +55,7 @@ def describe_pictures(
 
     Returns the number of described pictures, and the refusals: pictures with an error, and files in the
     folders that are not pictures. ``describer`` predicts them. Raises :class:`DataError` if there is no
-    picture, or if the model does not predict ``columns``.
+    picture, if a path or the folder of ``out`` does not exist, or if the model does not predict ``columns``.
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")

@@ -58,14 +58,15 @@ from dqecir.search.steering import (
 )
 
 SAMPLE = 64
-"""Number of random items with which a result is compared to find which attributes raised its score."""
+"""Number of random items with which a result is compared to find which attributes raised its score, and whose
+scores give the unit of preferences."""
 
 _LOG = logging.getLogger(__name__)
 _SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
 
 def picture_file(index: Index, payload: Mapping[str, Any]) -> Path | None:
-    """Return the file of the picture that an item's payload names; None if it names none."""
+    """Return the file of the picture that an item's payload names; None if it names no file."""
     return index.picture_path(payload)
 
 
@@ -108,9 +109,10 @@ class SearchEngine:
             )
 
     def _misses_garments(self) -> bool:
-        """Return whether the index's candidates were chosen by queries that do not hold the garment.
+        """Return whether the index was audited with queries that do not give the garment more weight.
 
-        Where the index has cells of garments, these hold it, and every item is scored.
+        Searches now do, so they may need more candidates. The result is False if the index has a
+        column of garments: then preferences keep the garment, and every item is scored.
         """
         settings = self.index.settings
         outdated = settings is not None and settings.audit < AUDIT and bool(self.garments)

@@ -50,7 +50,9 @@ def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> t
 
 
 def model_of_index(index: Path, model: Path | str | None = None) -> ComposedModel:
-    """Read the model folder ``model``. Default: the encoder that ``index`` stores, else the shipped model.
+    """Return the model to search ``index`` with: that of the folder ``model``.
+
+    Default: the encoder that the index stores, else the shipped model.
 
     Raises :class:`DataError` with the reason if the model cannot be read.
     """

@@ -76,7 +76,7 @@ class Pictures:
         """List the pictures of ``images``: a list of files, or a folder, whose table (if any) names them.
 
         ``sheet`` names a sheet of the table's workbook. Default: the first. Raises :class:`DataError` if the
-        folder or the sheet does not exist, or if there is no picture.
+        folder or the sheet does not exist, if the table has mistakes, or if there is no picture.
         """
         if not isinstance(images, Path | str):
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])

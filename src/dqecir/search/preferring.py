@@ -16,10 +16,10 @@ from dqecir.methods.method import Query
 from dqecir.search.search_request import PreparedRequest
 
 WORDS = 8.0
-"""Added for an item whose texts have all searched words. The difference is twice the largest difference that
-the reference's garment makes, because the text names the words and not the garment. On the dev queries of
-``products``, numbers from 4 to 10 find right results equally well, and larger ones keep fewer garments
-(``benchmarks/word_weight.py``)."""
+"""Added for an item whose texts have all searched words. It is twice the largest difference that the
+reference's garment makes (from -2 to 2), because the text names the words and not the garment. On the dev
+queries of ``products``, numbers from 4 to 10 find right results equally well, and larger ones keep fewer
+garments (``benchmarks/word_weight.py``)."""
 
 ASKED = 3.0
 """Added for a cell with a requested value, and subtracted for a cell with another value."""
@@ -33,7 +33,8 @@ KEPT = 2.0
 
 
 SURE = 0.99
-"""Least probability at which a value that the model reads in a text adds to scores of cells."""
+"""Least probability, by the model, that a text requests a column, at which the column's values are preferred
+as requested ones."""
 
 Shares = Mapping[str, Mapping[str, float]]
 """Column -> value -> its probability."""
@@ -42,7 +43,7 @@ Shares = Mapping[str, Mapping[str, float]]
 def preferences(
     query: Query, prepared: Sequence[PreparedRequest], values: Mapping[str, Sequence[str]]
 ) -> list[Preference]:
-    """Return what the search of each prepared request adds to scores, in their standard deviations.
+    """Return what the search of each prepared request adds to scores, in standard deviations of its scores.
 
     ``query`` holds the queries of the requests, in the same order; ``values``: column -> its values, in the
     order of the model's attribute heads.
@@ -115,7 +116,8 @@ def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: floa
 
     An item's cell with a requested value adds ``strictness * GARMENT`` to its score if the column is in
     ``garments``, else ``strictness * ASKED``; a cell with another value subtracts as much. If a text requests
-    several values of a column, all count the same.
+    several values of a column, all count the same. A cell with a refused value ("is not", "less") subtracts
+    as much; if a column has only refused values, its other cells add nothing.
     """
     wanted: dict[str, dict[str, float]] = {}
     for ask in asks:

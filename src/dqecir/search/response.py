@@ -109,7 +109,8 @@ class TextReading:
     language: str = "English"
     """Language of the text. If it is not English, only names of values are read."""
     alike: bool = False
-    """Whether the text requests nothing, so that the results are the items most similar to the reference."""
+    """Whether the text requests nothing, so that the results are the items most similar to the reference.
+    False if the method does not report requests."""
     decided_by: tuple[str, ...] | None = None
     """Names of what decided a search by text alone; None for a search with a reference."""
     nowhere: tuple[RequestedValue, ...] = ()
@@ -222,7 +223,8 @@ class SearchResponse:
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
         """Write a PNG to ``path`` that shows the reference picture ``image``, the ``text`` and the results.
 
-        Raises :class:`ItemPictureError` if the picture of a result is missing or cannot be read.
+        Raises :class:`ItemPictureError` if the picture of a result is missing or cannot be read, and
+        ``ImageError`` if ``image`` is.
         """
         # Imported here, because it is slow to import and most searches draw nothing.
         from dqecir.data.images import load_image

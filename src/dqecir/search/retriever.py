@@ -74,11 +74,15 @@ class ComposedRetriever:
         self._composer = QueryComposer(model)
         self._search: SearchEngine | None = None
         self.reranker: Reranker | None = None
-        """What scores candidates again, set before the first search. Default: nothing."""
+        """A :class:`Reranker`, which scores the first candidates of a search again; None: none. Set it before
+        the first search."""
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
-        """Read a model folder (default: the shipped model) to ``device``: auto, cpu, cuda or mps."""
+        """Read a model folder (default: the shipped model) to ``device``: auto, cpu, cuda or mps.
+
+        Raises :class:`DataError` if the folder cannot be read.
+        """
         return cls(ComposedModel.from_pretrained(folder).to(device_named(device)))
 
     @classmethod
@@ -106,7 +110,8 @@ class ComposedRetriever:
         """Open the index in ``folder``, and read the model folder ``model``.
 
         Default of ``model``: the encoder that the index stores, else the shipped model. ``device`` is auto,
-        cpu, cuda or mps.
+        cpu, cuda or mps. Raises :class:`DataError` if the index or the model cannot be read, and
+        :class:`EngineError` if another model made the index.
         """
         maker = read_maker(Path(folder)) if model is None else None
         return cls(model_of_index(Path(folder), model).to(device_named(device)), maker=maker).open_index(
@@ -137,8 +142,9 @@ class ComposedRetriever:
         return self.compose(images, texts).embeddings
 
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
-        """Compose a query from each image and its text, with the queries and weights of single attributes.
+        """Compose a query from each of B images and its text; all B are in the result.
 
+        If the method has them, the result also has the part of each attribute in the queries, and its weight.
         An empty text asks for images like the reference. Raises :class:`DataError` if the lists are empty or
         differ in length, and ``ImageError`` if an image cannot be used.
         """
@@ -211,7 +217,8 @@ class ComposedRetriever:
         """Add a folder of pictures, or a list of files, to the open index; ids as in :meth:`build_index`.
 
         Items with the same ids are replaced. Each batch can be found as soon as it is added. After an
-        interruption, call this again with the same arguments. ``tokens`` as in :meth:`build_index`.
+        interruption, call this again with the same arguments. ``workers``, ``quiet`` and ``tokens`` as in
+        :meth:`build_index`. Raises :class:`EngineError` if no index is open, or if no picture can be used.
         """
         index = self._opened()
         pictures = Pictures.of(images).with_contents()
@@ -234,8 +241,8 @@ class ComposedRetriever:
         Only new and changed pictures are encoded. Items whose row in the table has changed get new payloads,
         and items that are no longer in the table or the folder are deleted. Items that were added through the
         service or from another folder stay. Searches continue meanwhile; after an interruption, call this
-        again. ``sheet`` as in :meth:`build_index`. ``images`` is that folder. Raises :class:`EngineError` if
-        the index has no item of the folder.
+        again. ``images`` is that folder; the other arguments are those of :meth:`build_index`. Raises
+        :class:`EngineError` if no index is open, or if the index has no item of the folder.
         """
         index = self._opened()
         index.refresh()
@@ -313,7 +320,8 @@ class ComposedRetriever:
         scores again. Default: none.
 
         Raises ``FilterError`` if ``where`` cannot be read or names an unknown attribute, and
-        :class:`DataError` for an unknown attribute or id, or a number outside its range.
+        :class:`DataError` for an unknown attribute or id, for a number outside its range, or if no index is
+        open.
         """
         references = [
             replace(one, item=self._item_of(one.image)) if one.item is None else one for one in references
@@ -352,7 +360,7 @@ class ComposedRetriever:
         return steered(query, steerings, names, self.model.method.score_rule)
 
     def attribute_weights(self, query: Query) -> list[dict[str, float]]:
-        """Return attribute -> weight for each query; empty if the method has no weights.
+        """Return attribute -> weight for each query; an empty map if the method has no weights.
 
         If weights can be set, they are on the scale of :attr:`Steering.weights`.
         """

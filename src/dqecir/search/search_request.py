@@ -77,7 +77,7 @@ class PreparedRequest:
     references: tuple[Reference, ...]
     """The references in the order of the request; empty for a search by text alone."""
     columns: Collection[Columns]
-    """The columns of the index, one part for each of its shards."""
+    """The columns of the index's attributes, in parts (:meth:`Index.columns`)."""
     said: RequestText
     """What was read in the text; the model gets ``said.text``."""
     allowed: Filter | None
@@ -88,4 +88,6 @@ class PreparedRequest:
     payloads: tuple[Mapping[str, Any] | None, ...]
     """Payloads of the references; None for a picture that is not an item."""
     exclude: tuple[str, ...]
+    """Ids of the items that are left out of the results."""
     reading_ms: float
+    """Milliseconds that :meth:`SearchEngine.prepare` took."""

@@ -26,8 +26,8 @@ HEAVIEST = 3.0
 """The largest weight of an attribute that a user may set; the smallest is 0."""
 
 MORE = 0.5
-"""Length of the step towards liked items, relative to a query vector's length; or their share of a
-distribution."""
+"""Length of the step towards liked items, relative to a query vector's length; in a query of distributions,
+the share of the liked items' distributions in the new ones."""
 
 LESS = 0.5
 """Length of the step away from disliked items, relative to a query vector's length."""
@@ -40,16 +40,18 @@ REQUEST_BOOST = 2.0
 
 GARMENT_BOOST = 8.0
 """Factor for the weight of the garment (which the text names or the reference shows), in an index whose items
-have no garment attribute. Requested attributes get the same factor too."""
+have no garment attribute. In such an index, the weights of requested attributes are multiplied by this,
+too."""
 
 REQUEST_FIRMNESS, GARMENT_FIRMNESS, CHANGED_FIRMNESS = 4.0, 32.0, 8.0
-"""Firmness (:attr:`SlicedValues.firmness`) of requested attributes, of the garment, and of the garment if a
-text changes another part of its shape, in an index whose items have no garment attribute. Without firmness,
-the logarithm of a probability hardly differs between a probable and a certain garment. Chosen on photos that
-training did not see (docs/language.md, "Garments and requested values")."""
+"""Firmness (:attr:`SlicedValues.firmness`: what an item gains if it surely shows the wanted value) of
+requested attributes, of the garment, and of the garment if a text changes another part of its shape, in an
+index whose items have no garment attribute. Without firmness, the logarithm of a probability hardly differs
+between a probable and a certain garment. Chosen on photos that training did not see (docs/language.md,
+"Garments and requested values")."""
 
 STRICTEST = 3.0
-"""The largest strictness of a request."""
+"""The largest strictness of a request (:attr:`Steering.strictness`)."""
 
 _NOTHING = 1e-6
 _NO_WEIGHTS = "this model has no attribute weights: leave them out"
@@ -96,8 +98,8 @@ def boost_requested(
     ``garments`` are the columns that hold the kind of garment. If there are any, their weights and those of
     requested columns are also multiplied by :data:`GARMENT_BOOST`, so that the kept garment does not outweigh
     requested sleeves; queries of one vector get their firmness too. ``strictness``, one number for each
-    query, scales the changes: 0 changes nothing. Queries of a method that does not report requested columns
-    are returned unchanged.
+    query, scales the changes: 0 changes nothing. Default: 1 for each. Queries of a method that does not
+    report requested columns are returned unchanged.
 
     Why: a benchmark's gallery holds the right results, but a shop may have no item that fulfils the request
     and is otherwise like the reference. Then results should still fulfil the request. Measurements:
@@ -168,7 +170,7 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
     """Return attribute -> weight for each query, on the scale of :attr:`Steering.weights`.
 
     ``attributes`` are the names of all attributes of the model, in its order. An attribute with several
-    columns has their mean weight. The result is empty if the method has no weights.
+    columns has their mean weight. All maps are empty if the method has no weights.
     """
     if query.parts is None or not query.parts.owners:
         return [{} for _ in query.embeddings]
@@ -254,7 +256,10 @@ def _answering(query: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _mean(query: Tensor, tokens: Tensor) -> Tensor:
-    """Return the mean token [L, D] of each item; a query moves away from everything that the item shows."""
+    """Return the mean token [L, D] of each of L items [L, n_t, D], which stands for all that the item shows.
+
+    ``query`` is not used; the signature is that of :func:`_answering`.
+    """
     return tokens.mean(dim=1)
 
 
@@ -286,8 +291,8 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
     """Move a query of a vector and C distributions [1 + C, D] towards liked and away from disliked items.
 
     The vector moves as in :func:`_vectors`. Distributions are mixed with those of liked items, and values
-    that disliked items have become less probable. If a text requests only one value of a column, that value
-    stays. The sum of each column stays, which is its weight.
+    that disliked items have become less probable; a column with only one probable value stays the same then.
+    The sum of each column, which is its weight, stays. ``liked`` and ``disliked``: [L, n_t, D], or None.
     """
     count = len(query) - 1
     masses = query[1:].sum(dim=1, keepdim=True)  # [C, 1]

@@ -80,10 +80,10 @@ def facts_to_read(index: Index) -> dict[str, ColumnFacts]:
 
 
 def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = None) -> Reader:
-    """Make a reader of texts from an index's columns: it compares numbers, and finds values of all others.
+    """Make a reader of texts, which finds values of an index's attributes and constraints on its numbers.
 
-    ``tagger`` finds requested values that no rule finds. Default: the shipped one. ``facts`` come from
-    :func:`facts_to_read`.
+    It ignores columns of ids and of free text. ``tagger`` finds requested values that no rule finds. Default:
+    the shipped one. ``facts`` come from :func:`facts_to_read`.
     """
     known = {name: _values(one) for name, one in sorted(facts.items())}
     values: dict[str, list[str]] = {}

@@ -67,7 +67,7 @@ class Worker:
     """
 
     def __init__(self, batch: int, said: Callable[[int], None]) -> None:
-        """``said`` is called in the thread with the number of jobs of every batch."""
+        """Do up to ``batch`` jobs together; ``said`` is called in the thread with the size of each batch."""
         self._batch, self._said = batch, said
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -92,11 +92,10 @@ class Worker:
         return self._thread.is_alive() and not self._stopping
 
     async def ask(self, work: Work[Argument, Result], argument: Argument) -> Result:
-        """Run ``work`` in the thread on ``argument``, together with waiting jobs.
+        """Run ``work`` in the thread on ``argument``, together with waiting jobs; return its result.
 
-        Return or raise its outcome.
-
-        Raises a :class:`Problem` with status 503 if the service is being stopped.
+        An error of ``work`` for this argument is raised here. Raises a :class:`Problem` with status 503 if
+        the service is being stopped.
         """
         answer: Future[Result] = Future()
         with self._wake:

@@ -78,9 +78,9 @@ def attributes_of(text: str) -> dict[str, Any]:
 async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:
     """Read a body: JSON, or a form with a ``field`` of JSON and at most ``images`` files named ``image``.
 
-    All pictures together may have as many bytes as one. Raises a :class:`Problem`: status 413 if the body is
-    too large, 408 if it does not arrive in time, 415 for another content type, 400 if it cannot be read, 422
-    for other fields.
+    ``limits.bytes`` is the limit of all pictures together. Raises a :class:`Problem`: status 413 if the body
+    is too large, 408 if it does not arrive in time, 415 for another content type, 400 if it cannot be read,
+    422 for other fields.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind not in ("application/json", "multipart/form-data"):
@@ -106,7 +106,7 @@ async def read_body(request: Request, field: str, limits: Limits, images: int = 
 async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives; raise a :class:`Problem` as soon as it has more than ``most`` bytes.
 
-    The ``Content-Length`` header is not trusted.
+    A ``Content-Length`` above ``most`` is rejected at once; a smaller one is not trusted.
     """
     told = request.headers.get("content-length", "")
     seen = int(told) if told.isdigit() else 0

@@ -22,9 +22,9 @@ class Limits(Strict):
     body: int = Field(default=256_000, ge=1)
     """Most bytes of a request without its pictures."""
     seconds: float = Field(default=30.0, gt=0)
-    """Most seconds from the arrival of the body to the response."""
+    """Most seconds from the acceptance of a request to the response, including the arrival of the body."""
     body_seconds: float = Field(default=20.0, gt=0)
-    """Most seconds until the body has arrived."""
+    """Most seconds that the body of a request may take to arrive."""
     edit_seconds: float = Field(default=300.0, gt=0)
     """Most seconds for an edit, including waiting for earlier ones."""
 
@@ -73,7 +73,7 @@ class ServiceSettings(Strict):
     decoders: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     """Number of threads that decode pictures."""
     tokens_kept: int = Field(default=256_000_000, ge=0)
-    """Size of the cache of items' image tokens, in bytes."""
+    """Size of the cache of image tokens of reference pictures, in bytes, for each model."""
     thumbnails_kept: int = Field(default=64_000_000, ge=0)
     """Size of the cache of thumbnails, in bytes."""
 

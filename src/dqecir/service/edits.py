@@ -34,7 +34,7 @@ class Edits:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="editor")
 
     def close(self) -> None:
-        """Finish the current edit, and end the thread."""
+        """Finish the current edit, cancel those that wait, and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
     async def made(self, picture: Image.Image, text: str) -> bytes:

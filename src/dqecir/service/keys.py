@@ -23,7 +23,7 @@ SHORTEST = 16
 """Least number of characters of a key."""
 
 EMBEDDED_RATE = 600
-"""Default of ``rate`` of a key to embed: requests a minute."""
+"""Default of :attr:`Key.rate` for an embed key: requests a minute."""
 
 _KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
@@ -38,7 +38,10 @@ _FORWARDED = re.compile(
 
 @dataclass(frozen=True)
 class Key:
-    """One key from a file of keys: its kind (read, write or embed), and the SHA-256 of its characters."""
+    """One key from a file of keys: its kind (read, write or embed), and the SHA-256 of its characters.
+
+    An embed key is for reading from pages of other origins.
+    """
 
     kind: str
     digest: bytes
@@ -116,8 +119,9 @@ class Keys:
     def check_write(self, headers: Headers) -> None:
         """Raise a :class:`Problem` (status 401, 403 or 429) if a request with these headers may not write.
 
-        If the service has no keys, only this machine may write: requests with a foreign ``Host``, with
-        headers that proxies add, or from a page of another site are rejected.
+        If the service has no keys, only this machine may write, and only if no other machine can reach the
+        service: requests with a foreign ``Host``, with headers that proxies add, or from a page of another
+        site are rejected.
         """
         if self._local:
             origin = headers.get("origin")

@@ -20,7 +20,10 @@ _ROOT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://[^\s/@?#:]+(?:/[^\s/@?#:]+)
 
 
 class UploadStore:
-    """:class:`Uploads` at one fsspec address. No other address is ever read, whatever the index says."""
+    """Stores pictures of added items at an fsspec address such as ``s3://bucket/folder`` (:class:`Uploads`).
+
+    No other address is ever read, whatever the index says.
+    """
 
     def __init__(self, address: str) -> None:
         """Check the form of the address, without connecting.

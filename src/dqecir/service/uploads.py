@@ -87,12 +87,15 @@ class Uploads(Protocol):
         ...
 
     def forget(self, index: Index, payload: Mapping[str, Any]) -> None:
-        """Delete the picture that a payload names, if it was stored here and no item uses it any more."""
+        """Delete the picture that a payload names, if it was stored here.
+
+        The caller makes sure that no item uses it any more.
+        """
         ...
 
 
 class UploadFolder:
-    """:class:`Uploads` in a local folder, which is created with the first picture."""
+    """Stores pictures of added items in a local folder (:class:`Uploads`), made with the first picture."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
