@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MERGED = 4
-"""When this many segments have similar sizes, they are merged into one."""
+"""When this many segments (parts of the index on disk) have similar sizes, they are merged into one."""
 
 LARGE = 1 << 28
 """Bytes of tokens from which on freeing a removed file is slow."""
@@ -68,7 +68,7 @@ LINGERS = 5.0
 
 
 class ExactIndex(Index):
-    """An index whose items are in segments, which a manifest lists."""
+    """An index whose items are in segments (parts of the index on disk), which ``manifest.json`` lists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -398,7 +398,7 @@ def _linger(replaced: Sequence[Segment]) -> None:
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:
-    """Return the places of neighbouring segments that should be merged; None if none should.
+    """Return the places in ``segments`` of neighbours that should be merged; None if none should.
 
     They are a segment of mostly deleted items, or the newest segments if many have similar sizes.
     """

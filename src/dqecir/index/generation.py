@@ -23,12 +23,12 @@ from dqecir.index.payload_columns import Columns
 from dqecir.index.segments import Manifest, MissingFileError, Segment, open_segment, read_manifest
 
 Places = NDArray[np.int64]
-"""Places of items [N]."""
+"""Places of N items: their rows, counted through all segments."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An open generation. Writers do not change it; they write the next one."""
+    """An open generation (state) of an index. Writers do not change it; they write the next one."""
 
     manifest: Manifest
     segments: tuple[Segment, ...]
@@ -45,7 +45,7 @@ class Generation:
 
     @cached_property
     def text(self) -> CatalogueText | None:
-        """The words of all items; None if a segment has no words."""
+        """The words of all items; None if those of some segment are not stored."""
         found = [
             ItemTexts(segment.text, segment.items.columns, segment.alive)
             for segment in self.segments
@@ -54,7 +54,7 @@ class Generation:
         return CatalogueText(found) if len(found) == len(self.segments) else None
 
     def added(self, prefer: Sequence[Preference]) -> list[Scores]:
-        """Return what ``prefer`` (B preferences) adds to scores: an array [B, N] for each segment."""
+        """Return what B preferences add to scores: for each segment of N items an array [B, N]."""
         found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
         for row, preference in enumerate(prefer):
             for own, columns in zip(found, self.columns, strict=True):
@@ -71,17 +71,17 @@ class Generation:
         return found
 
     def row(self, place: int) -> tuple[Segment, int]:
-        """Return the segment that holds a place, and the row within it."""
+        """Return the segment that holds ``place``, a row counted through all segments, and the row in it."""
         number = bisect_right(self._starts, place) - 1
         return self.segments[number], place - self._starts[number]
 
     def entry(self, place: int) -> Entry:
-        """Return the id and the payload of the item at a place."""
+        """Return the id and the payload of the item at ``place``, a row counted through all segments."""
         segment, row = self.row(place)
         return segment.items.entry(row)
 
     def places(self, ids: Sequence[str], are_known: bool = False) -> Places:
-        """Return the place of each id; -1 for an id that no item has.
+        """Return the place of each id, its row counted through all segments; -1 for an id that no item has.
 
         If ``are_known``, raise :class:`UnknownItemError` instead of returning -1.
         """
@@ -99,9 +99,9 @@ class Generation:
             where.check(self.columns)
 
     def allowed(self, where: Filter | None = None) -> Places:
-        """Return the places of all items that ``where`` allows, without deleted ones, in order.
+        """Return the places of all items that ``where`` allows, without deleted ones, in the order of adding.
 
-        Raises ``FilterError`` as :meth:`Filter.check`.
+        A place is a row, counted through all segments. Raises ``FilterError`` as :meth:`Filter.check`.
         """
         self.check(where)
         masks = (segment.allowed(where) for segment in self.segments)

@@ -1,4 +1,4 @@
-"""Ids, payloads and columns of a segment's items, in files that are read only where needed.
+"""Ids, payloads and columns of the items of a segment (a part of an index), in files that are read in parts.
 
 ``items.jsonl`` has one line for each item, ``["its id", {its payload}]``. ``lookup.safetensors`` holds the
 byte at which each line begins, the line of each id, and the values of each attribute. Opening these files
@@ -82,7 +82,7 @@ class StoredValues(Sequence[Any]):
 
 @dataclass(frozen=True)
 class StoredItems:
-    """The items of a segment by row; they stay readable after the files are deleted."""
+    """The items of a segment (a part of an index) by row; they stay readable after the files are deleted."""
 
     lines: mmap.mmap
     starts: NDArray[np.int64]

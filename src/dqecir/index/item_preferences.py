@@ -70,7 +70,7 @@ class Preference:
         )
 
     def of_cells(self, columns: Columns) -> Scores:
-        """Return what the cells of each item add to its score [N]."""
+        """Return what the values in ``columns`` add to the scores of N items [N], without words."""
         return sum((cell.added(columns) for cell in self.cells), np.zeros(len(columns), dtype=np.float32))
 
     def __bool__(self) -> bool:

@@ -132,10 +132,13 @@ def text_digest(place: Path) -> str:
 
 
 class StoredText:
-    """The words of a segment's items; readable from any thread, also after the file is deleted."""
+    """The words of the items of a segment (a part of an index).
+
+    They can be read from any thread, also after the file is deleted.
+    """
 
     def __init__(self, place: Path) -> None:
-        """Open the file in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
+        """Open ``text.sqlite`` in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
         address = f"{(place / FILE).resolve(strict=True).as_uri()}?mode=ro&immutable=1"
         # Threads share one connection in turn: a deleted file cannot be opened a second time.
         self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -147,7 +150,7 @@ class StoredText:
         """Column -> number of words in each row [N]."""
 
     def counts(self, term: str, columns: Collection[str]) -> Counts:
-        """Return the rows that have ``term`` in any of ``columns``, and how many times."""
+        """Return the rows that have ``term`` (:func:`terms_of`) in any of ``columns``, and how many times."""
         with self._turn:
             [[found]] = self._database.execute(_DOCUMENTS, (term,))
         documents = np.array(found.split(",") if found else [], dtype=np.int64)

@@ -65,7 +65,8 @@ READ = 1024
 """Number of items that one request reads, when all items are read."""
 
 FEW = 10_000
-"""If a filter allows at most this many items, all are compared: this is as fast as the graph, and exact."""
+"""If a filter allows at most this many items, all are compared, because this is as fast as the graph
+(HNSW index), and exact."""
 
 READ_MS = 25_000
 """Most milliseconds that a reader's statement may take."""
@@ -90,7 +91,7 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """One transaction of the database: its connection, the record of the index, and its tables."""
+    """One transaction of the database: its connection, and the record (row) and tables of the index."""
 
     connection: Connection
     record: StoreRecord
@@ -350,7 +351,8 @@ class PostgresIndex(RemoteIndex):
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
         """Return an index with other settings, as :meth:`Index.with_settings` says.
 
-        If the index has no graph, or its graph is outgrown (:func:`is_outgrown`), a new graph is made.
+        If the index has no graph (HNSW index), or its graph is outgrown (:func:`is_outgrown`), a new graph is
+        made.
         """
         graph = None
         if settings is not None:
@@ -370,7 +372,7 @@ class PostgresIndex(RemoteIndex):
     def configure(self, settings: SearchSettings | None) -> None:
         """Store settings, as :meth:`Index.configure` says.
 
-        Make the graph that they need, or remove the graph if ``settings`` is None.
+        Make the graph (HNSW index) that they need, or remove it if ``settings`` is None.
         """
         with plain_errors():
             if why := settings and why_no_graph(self.header.size, settings):
@@ -387,7 +389,7 @@ class PostgresIndex(RemoteIndex):
     def _batch(
         self, statements: Callable[[_Snapshot], Sequence[Condition]]
     ) -> tuple[StoreRecord, list[list[Row]]]:
-        """Read one snapshot: return its record, and the rows of each statement.
+        """Read one snapshot: return its record (facts about the index), and the rows of each statement.
 
         ``statements`` makes SQL from a snapshot. It is first called with the record of the last call, and its
         SQL is sent together with the query for the newest record. This takes one round trip; only if the
@@ -524,7 +526,7 @@ class _Question:
         return [graph_settings(min(MOST, max(quick.candidates, count))), *ways]
 
     def rows(self, now: _Snapshot) -> list[list[Row]]:
-        """Return the rows of each query; where the graph finds too few items, a scan is made instead."""
+        """Return the rows of each query; where the graph finds too few items, those of a scan."""
         found = now.all_rows(self.statements(now))[-len(self.queries) :]
         few = [row for row, rows in enumerate(found) if len(rows) < min(self.k, now.record.items)]
         for row, rows in zip(few, now.all_rows(self._scans(now, few)), strict=True):
@@ -552,5 +554,5 @@ class _Question:
 
 
 def _parts_of(record: StoreRecord) -> tuple[object, ...]:
-    """Return those parts of a record on which the SQL of a call depends."""
+    """Return those parts of a record (facts about an index) on which the SQL of a call depends."""
     return record.store, record.attributes, record.quick, record.graph

@@ -1,8 +1,8 @@
 """Build an index of the engine ``postgres``, and make graphs for measuring settings.
 
-A build writes new tables that no record names, and in the end makes the index's record name them, in one
-short transaction. During a build its process holds a lock of the database; the lock shows whether a build is
-running or was killed.
+A build writes new tables, and in the end makes the index's record (its row in the table of all indexes) name
+them, in one short transaction. During a build its process holds a lock of the database; the lock shows
+whether a build is running or was killed.
 """
 
 from __future__ import annotations
@@ -192,9 +192,9 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
 
 
 def _switch(connection: Connection, location: DatabaseLocation, store: Store, record: StoreRecord) -> None:
-    """Make the record and the view name the complete tables of a build.
+    """Make the index's record, and the view for users' own SQL, name the complete tables of a build.
 
-    The note in the record of a new index stays, because its folder is not complete yet. Raises
+    The note of the build in the record of a new index stays, because its folder is not complete yet. Raises
     :class:`EngineError` if another build of the index has begun meanwhile.
     """
     model = record.header.model.replace("'", "''").replace("%", "%%")
@@ -222,7 +222,10 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
 
 
 def _drop_others(connection: Connection, location: DatabaseLocation, store: Store) -> None:
-    """Drop the older tables of an index; those that a long call still reads stay until the next build."""
+    """Drop the tables of an index except those of ``store``.
+
+    Those that a long call still reads stay until the next build.
+    """
     for name in stores_of(connection, location.namespace):
         if name.startswith(f"{location.name}_") and name != store.name:
             with suppress(psycopg.Error), connection.transaction():

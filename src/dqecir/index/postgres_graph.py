@@ -24,15 +24,15 @@ MOST = 1_000
 """Largest number of candidates of a graph: pgvector's limit for ef_search."""
 
 GRAPH_ENDS = ("_far", "_near")
-"""How the names of a graph's two database indexes end: that of the vectors longer than M, and that of the
-others."""
+"""How the names of a graph's two database indexes end: that of the vectors that are too long for the graph,
+and that of the others."""
 
 _NEWEST = (0, 8, 4)
 """First version of pgvector without known faults in building graphs and in VACUUM."""
 
 
 def why_no_graph(width: int, settings: SearchSettings) -> str | None:
-    """Return why a graph cannot be used for vectors of this width with these settings; None if it can."""
+    """Return why a graph (HNSW index) cannot be used for this width and these settings; None if it can."""
     if pool().extension().version < _NEWEST:
         newest = ".".join(map(str, _NEWEST))
         return (
@@ -77,7 +77,7 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
 
 
 def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
-    """Drop the graphs of a store except for ``but``, also unfinished ones; ``but`` is None: drop all."""
+    """Drop all graphs of a store (the tables of an index) except ``but``, also unfinished ones."""
     kept = [but.name + end for end in GRAPH_ENDS] if but else []
     names = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass"
     for (name,) in run(connection, f"{names} AND NOT indisprimary", [store.vectors]):
@@ -87,7 +87,7 @@ def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -
 
 
 def is_outgrown(connection: Connection, store: Store, graph: VectorGraph) -> bool:
-    """Return whether the store has vectors that are too long for the graph."""
+    """Return whether the store (the tables of an index) has vectors that are too long for the graph."""
     far = f"SELECT FROM {store.vectors} v WHERE {_far(store, graph)}"
     return bool(run(connection, f"SELECT EXISTS ({far})")[0][0])
 

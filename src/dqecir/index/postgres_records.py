@@ -55,7 +55,7 @@ class DatabaseLocation(StoreLocation):
 
     @property
     def lock(self) -> int:
-        """Number of the database lock that a build of this index holds."""
+        """Number of the database's advisory lock that a build of this index holds."""
         return hash64(f"{self.namespace}.{self.name}")
 
     def store(self, name: str) -> Store:
@@ -127,7 +127,7 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
 
 
 def _remove(store: Store) -> None:
-    """Remove a leftover store: its tables, or its unfinished graph."""
+    """Remove what a killed build has left: the tables of ``store``, or an unfinished graph of that name."""
     with plain_errors(), closing(pool().dedicated()) as connection:
         with connection.transaction():
             connection.execute(BOUNDED)
@@ -156,7 +156,7 @@ def confirm(connection: Connection, location: DatabaseLocation) -> None:
 
 
 def stores_of(connection: Connection, namespace: str) -> list[str]:
-    """Return the names of all stores in a schema."""
+    """Return the names of all stores (the tables of one build of an index) in a schema."""
     return _beginnings(connection, namespace, ("_items",))
 
 

@@ -56,6 +56,7 @@ class StoreRecord(ItemsRecord):
     store: str
     """Name with which the tables' names begin."""
     quick: SearchSettings | None = None
+    """Settings of searches with the graph; None: every item is compared."""
     graph: VectorGraph | None = None
 
     def following(self, count: int) -> range:

@@ -54,7 +54,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Collection:
-    """The points of one index on a server.
+    """The points (stored items) of one index on a Qdrant server.
 
     Every request can safely be repeated; after a temporary failure it is repeated.
 
@@ -121,7 +121,7 @@ class Collection:
         self.call(lambda client: client.upsert(self.name, points, wait=True))
 
     def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
-        """Write the record of the index as a whole.
+        """Write the record of the index, a point with facts about it, as a whole.
 
         With ``before``, it is written only if the old record fulfils that condition.
         """
@@ -130,7 +130,7 @@ class Collection:
         self.call(lambda client: client.upsert(self.name, [point], wait=True, update_filter=only))
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the record of the index; None if there is none."""
+        """Return the fields of the index's record, a point with facts about it; None if there is none."""
 
         def read(client: QdrantClient) -> dict[str, Any] | None:
             if not client.collection_exists(self.name):
@@ -208,7 +208,7 @@ class Collection:
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
         """Return up to ``limit`` points that fulfil ``where``, by number, with numbers above ``after``.
 
-        ``tokens``: whether to read their vectors.
+        A number is a place in the order of adding. ``tokens``: whether to read their vectors.
         """
         selected = _filter({"must": [{"key": NUMBER, "range": {"gt": after}}, where]})
 

@@ -137,7 +137,7 @@ def safe_name(name: str) -> str:
 
 
 def visible(generation: int, *more: Condition) -> Condition:
-    """Return the condition for points that a generation has and that fulfil ``more``."""
+    """Return the condition for points that belong to ``generation`` and fulfil all of ``more``."""
     born, died = within("born", lte=generation), within("died", lte=generation)
     return {"must": [born, *more], "must_not": [died]}
 
@@ -199,7 +199,7 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
 
 
 def _facts(name: str, value: object) -> list[str]:
-    """Return the keys that equal values share: their text in lower case, and their number."""
+    """Return the keys that equal values of an attribute share: by text in lower case, and by number."""
     number, key = as_number(value), safe_name(folded(name))
     # Adding 0.0 turns -0.0 into 0.0.
     same = [f"{key}#{number + 0.0!r}"] if math.isfinite(number) else []

@@ -122,7 +122,10 @@ class RemoteIndex(Index):
 
     @abstractmethod
     def _parts(self, tokens: bool) -> Iterator[Sequence[StoredItem]]:
-        """Yield all items in the order of adding, in parts that fit into memory."""
+        """Yield all items in the order of adding, in parts that fit into memory.
+
+        ``tokens``: whether to read their vectors.
+        """
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
         found = self._stored(ids, tokens=True)

@@ -24,7 +24,7 @@ from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import best_columns, score, score_of_results
 
 FEW = 0.25
-"""If at most this share of a segment is allowed, the allowed items are copied instead of scoring all."""
+"""If a filter allows at most this share of a segment's items, only these are copied and scored."""
 
 COPIED = 1 << 14
 """Most allowed items that are copied at a time."""

@@ -79,7 +79,7 @@ class ChangeEntry(Strict):
 
 
 class SegmentEntry(Strict):
-    """A segment, as the manifest lists it."""
+    """A segment (a part of an index), as the manifest lists it."""
 
     # Ignore the quantized tokens that version 0.1.0 could make: score every item instead.
     ignored_keys = frozenset({"sketch_sha256"})
@@ -133,7 +133,7 @@ class Manifest(Strict):
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment; its memory-mapped tokens stay readable after the files are deleted."""
+    """An open segment, a part of an index; its tokens stay readable after the files are deleted."""
 
     entry: SegmentEntry
     items: StoredItems
@@ -166,11 +166,11 @@ class Segment:
         return self.entry.items - self.entry.dead
 
     def allowed(self, where: Filter | None) -> NDArray[np.bool_]:
-        """Return a mask [N] of the items that a search may find: not dead, and allowed by ``where``."""
+        """Return a mask [N] of the items that a search may find: not deleted, and allowed by ``where``."""
         return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each id [len(ids)]; -1 if no item of the segment has it, or the item is dead."""
+        """Return the row of each id [len(ids)]; -1 if no item of the segment has it, or it is deleted."""
         rows = self.items.rows(ids)
         rows[~self.alive[rows]] = -1
         return rows
@@ -278,7 +278,7 @@ def stored_parts(header: IndexHeader, batches: Iterable[ItemBatch]) -> Iterator[
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Yield all items that are not dead, in the order of adding, some at a time, with their tokens.
+    """Yield all items that are not deleted, in the order of adding, some at a time, with their tokens.
 
     This function uses numpy in one thread: torch's threads would block all cores for such small pieces, and
     so slow down searches of other processes.
@@ -306,7 +306,7 @@ def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings |
 
 
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
-    """Mark items of a segment as dead, in a new file for this generation; return the segment's new entry.
+    """Mark items of a segment as deleted, in a new file for this generation; return the segment's new entry.
 
     ``folder`` is the index's; ``ids`` are those of the items.
     """

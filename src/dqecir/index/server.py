@@ -109,7 +109,7 @@ class _State(NamedTuple):
     record: IndexRecord
 
     def seen(self, *more: Condition) -> Condition:
-        """Return the condition for points that this generation has and that fulfil ``more``."""
+        """Return the condition for points that belong to this generation and fulfil all of ``more``."""
         return visible(self.record.generation, *more)
 
 
@@ -353,7 +353,7 @@ class ServerIndex(RemoteIndex):
         return _Change(collection, claimed, name)
 
     def _commit(self, change: _Change, gone: int = 0) -> None:
-        """Make the points and marks of a change the current generation; ``gone`` items were deleted.
+        """Make what a change has written the current generation; it has deleted ``gone`` items.
 
         Raises :class:`EngineError` if another writer was faster.
         """
@@ -395,7 +395,10 @@ def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -
 
 
 def _take_back(collection: Collection, by: str, change: str) -> None:
-    """Undo a change: remove the points that it wrote (``by`` = ``writer``), or its marks (``killer``)."""
+    """Undo the change with the name ``change``.
+
+    If ``by`` is ``writer``, remove the points that it wrote; if ``killer``, its marks of deleted points.
+    """
     if by == "writer":
         collection.remove(among(by, [change]))
     else:
@@ -479,7 +482,7 @@ def _written(change: _Change, batch: ItemBatch) -> _Change:
 
 
 def _with_indexes(collection: Collection, before: IndexRecord, after: IndexRecord) -> IndexRecord:
-    """Return the record ``after``, once the fields of attributes that ``before`` lacks are indexed."""
+    """Index the fields of attributes that ``after`` has and ``before`` lacks; return ``after``."""
     for name, numeric in after.attributes.items():
         if name not in before.attributes and name not in RESERVED:
             collection.index(value_key(name), "keyword")
