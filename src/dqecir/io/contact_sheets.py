@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A query and its results, the best first."""
+    """A query and its results, the best first; ``note`` is a remark that only the HTML report shows."""
 
     reference: Image.Image
     text: str

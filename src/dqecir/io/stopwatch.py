@@ -38,7 +38,10 @@ class Stopwatch:
             self._started = self._clock()
 
     def returned(self) -> None:
-        """Record that the host has finished a step; an accelerator may still be working on it."""
+        """Record that the host has finished a step. On a CPU, stop counting.
+
+        An accelerator may still be working on the step.
+        """
         if self.on_cpu:
             self.stop()
 

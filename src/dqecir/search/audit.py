@@ -423,5 +423,5 @@ def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> 
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
-    """Return the lowest recall less its standard error that ``settings`` have with any of the filters."""
+    """Return the lowest recall less its standard error of ``settings``, over all filters."""
     return min(row.recall - row.error for row in rows if row.settings == settings)

@@ -81,7 +81,7 @@ def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Split scores by gradient x piece, for score rules that are piecewise linear in the query."""
+    """Split scores as :func:`contributions`, by gradient x piece, for rules piecewise linear in the query."""
     assert query.parts is not None
 
     def one(vectors: Tensor, target: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Split scores of the rule ``likelihood`` into its terms, one for each column."""
+    """Split scores of the rule ``likelihood`` as :func:`contributions`: a term for each column."""
     masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
     count = masses.shape[1]
     # One product of everything with everything is faster than single products.

@@ -16,13 +16,14 @@ from dqecir.methods.method import Query
 from dqecir.search.search_request import PreparedRequest
 
 WORDS = 8.0
-"""Added for an item whose texts have all searched words. It is twice the largest difference that the
-reference's garment makes (from -2 to 2), because the text names the words and not the garment. On the dev
+"""Added to the score of an item whose texts have all searched words. It is twice the largest difference that
+the reference's garment makes (from -2 to 2), because the text names the words and not the garment. On the dev
 queries of ``products``, numbers from 4 to 10 find right results equally well, and larger ones keep fewer
 garments (``benchmarks/word_weight.py``)."""
 
 ASKED = 3.0
-"""Added for a cell with a requested value, and subtracted for a cell with another value."""
+"""Added to the score of an item whose value in a requested column is a requested one; subtracted for any
+other."""
 
 GARMENT = 6.0
 """Like :data:`ASKED`, for a garment that the text names."""

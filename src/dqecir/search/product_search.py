@@ -176,7 +176,10 @@ def items_named(index: Index, names: Collection[str]) -> list[str]:
 
 
 def _of_one_picture(index: Index, payloads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the ids of all items whose picture has the path of one of ``payloads``; none without products."""
+    """Yield the ids of all items whose picture has the path of one of ``payloads``.
+
+    In an index without products, yield nothing.
+    """
     paths = [payload.get("path") for payload in payloads] if index.has_products else []
     for path in paths:
         if isinstance(path, str):

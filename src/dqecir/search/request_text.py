@@ -66,7 +66,8 @@ QUICK = 0.1
 """If reading an index's values took at most this many seconds, a request waits while they are read again."""
 
 READING = 0.1
-"""Otherwise values are read again in a thread, for at most this share of the time."""
+"""If reading an index's values takes longer than :data:`QUICK`, they are read again in a thread, for at most
+this share of the time."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class ComposedRetriever:
     def __init__(self, model: ComposedModel, index: Index | None = None, maker: Maker | None = None) -> None:
         """Take a model, an index of that model, and a description of encoder and method for new indexes.
 
-        ``maker`` is None for a model folder; see :meth:`from_encoder`.
+        ``index`` is None until one is built or opened. ``maker`` is the description (:meth:`from_encoder`);
+        None for a model folder.
         """
         self.model = model.eval()
         self.index = index

@@ -36,7 +36,7 @@ THINNED = 0.8
 """Largest share of a value's probability that a disliked item takes away."""
 
 REQUEST_BOOST = 2.0
-"""Factor for the weights of requested attributes."""
+"""Factor for the weights of the attributes that a text requests."""
 
 GARMENT_BOOST = 8.0
 """Factor for the weight of the garment (which the text names or the reference shows), in an index whose items
@@ -329,7 +329,7 @@ def _reference_alone(
 def _with_moved_values(
     query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
 ) -> Query:
-    """Steer queries of one vector with a slice for each column.
+    """Steer queries of one vector, some numbers of which (a slice) stand for each column.
 
     Slices are turned into distributions, moved by :func:`_distributions`, and turned into slices again.
     """

@@ -28,7 +28,7 @@ _FIGURES = 12
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of the input file: an id, a text, and a category, which may be empty."""
+    """One line of the input file: an id, a text, and a category such as dress, which may be empty."""
 
     id: str
     text: str
@@ -82,8 +82,8 @@ def facts_to_read(index: Index) -> dict[str, ColumnFacts]:
 def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = None) -> Reader:
     """Make a reader of texts, which finds values of an index's attributes and constraints on its numbers.
 
-    It ignores columns of ids and of free text. ``tagger`` finds requested values that no rule finds. Default:
-    the shipped one. ``facts`` come from :func:`facts_to_read`.
+    It ignores columns of ids, addresses and free text. ``tagger`` finds requested values that no rule finds.
+    Default: the shipped one. ``facts`` come from :func:`facts_to_read`.
     """
     known = {name: _values(one) for name, one in sorted(facts.items())}
     values: dict[str, list[str]] = {}

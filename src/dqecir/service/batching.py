@@ -59,7 +59,7 @@ class _Job:
 
 
 class Worker:
-    """The thread of the model.
+    """A thread that runs the model for waiting jobs.
 
     Waiting jobs with the same function are done together, at most ``batch`` of them.
 

@@ -227,7 +227,7 @@ def _host(headers: Headers) -> str:
 async def may_read(request: Request) -> None:
     """Raise a :class:`Problem` unless the request may read (a dependency of FastAPI routes).
 
-    It is async only because FastAPI would otherwise run it in a thread.
+    The function is async only because FastAPI would otherwise run it in a thread.
     """
     request.app.state.service.keys.check_read(request.headers)
 

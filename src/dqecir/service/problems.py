@@ -47,7 +47,10 @@ def invalid(error: ValidationError | RequestValidationError, name: str = "") -> 
 
 
 def unusable(error: DataError) -> Problem:
-    """Turn an error of the package into a problem; the sentence about a picture leaves out its file name."""
+    """Turn an error of the package into a problem with status 422.
+
+    The sentence about a picture leaves out its file name.
+    """
     said = f"the picture cannot be used: {error.reason}" if isinstance(error, ImageError) else str(error)
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
 

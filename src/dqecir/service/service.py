@@ -132,7 +132,7 @@ class Service:
 async def service_of(request: Request) -> Service:
     """Return the service that a request is sent to (a dependency of FastAPI routes).
 
-    It is async only because FastAPI would otherwise run it in a thread.
+    The function is async only because FastAPI would otherwise run it in a thread.
     """
     service: Service = request.app.state.service
     return service

@@ -93,7 +93,7 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz")
 async def readyz(service: Served) -> JSONResponse:
-    """Answer while the model and the index answer."""
+    """Return status 200 while the model and the index answer, else 503."""
     if not service.worker.alive:
         raise Problem(
             503,
