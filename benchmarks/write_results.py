@@ -56,8 +56,8 @@ def published(rows: list[dict[str, Any]]) -> list[str]:
         "As their authors report them, on their own encoders, and on the galleries named. They are **not "
         "comparable** with the tables above, nor across galleries. *Arithmetic*: the categories agree with "
         "the printed average; *headline*: that, and the mean of both recalls was seen on a leaderboard; "
-        "*unchecked*: taken from a summary of the papers. No row of ComposeAE is at hand, whose code asks "
-        "FashionIQ of one gallery of all three categories, as no row below does; and of CIRCO only rows of "
+        "*unchecked*: taken from a summary of the papers. There is no row of ComposeAE, whose code "
+        "searches FashionIQ in one gallery of all three categories, as no row below does; and of CIRCO only rows of "
         f"{' and '.join(circo)}.",
         "",
     ]

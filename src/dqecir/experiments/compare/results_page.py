@@ -138,7 +138,7 @@ def _ranking_table(result: ResultRecord, budget: str) -> list[str]:
             last = [steps, spread([run[spent] for run in runs]), trained]
         rows.append([title, *_cells(runs, metrics), *last])
     heads = [key.replace("/mAP@10", " wording, mAP@10") for key in metrics]
-    return table(["ranked by", *heads, "steps", UNITS[spent], "numbers trained"], rows)
+    return table(["ranked by", *heads, "steps", UNITS[spent], "parameters trained"], rows)
 
 
 def _category_table(result: ResultRecord, budget: str) -> list[str]:
@@ -218,8 +218,8 @@ def _rates_table(result: ResultRecord) -> list[str]:
         for title, row in result["contestants"].items()
     ]
     return [
-        "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss ran "
-        "away counts -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
+        "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss "
+        "diverged counts as -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
         "",
         *table(["", "rate chosen", "trials on dev", "operations of a step", "of a refresh"], rows),
     ]
