@@ -75,7 +75,10 @@ def facts_of_columns(parts: Sequence[tuple[PayloadColumn, Mask]], few: int, bins
 
 
 def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: int) -> NumberRange | None:
-    """Return the range of an attribute's numbers; None if some item has a value that is not a number."""
+    """Return the range of an attribute's numbers; None if some item has a value that is not a number.
+
+    ``counted``: for each segment, the attribute's column, and how many items have each of its codes.
+    """
     if not all(math.isfinite(measured(value)) for value, _ in islice(_living(counted), SOME)):
         return None
     parts = [(*column.numbers, own) for column, own in counted]
@@ -103,7 +106,7 @@ def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: 
 def _living(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]]) -> Iterator[tuple[Value, int]]:
     """Yield each value that some item has, and the number of these items.
 
-    A value that several segments list is yielded several times.
+    A value that several segments list is yielded several times. ``counted`` as in :func:`_spread`.
     """
     for column, counts in counted:
         for code in np.flatnonzero(counts[1:]).tolist():

@@ -165,7 +165,8 @@ class ExactIndex(Index):
     def configure(self, settings: SearchSettings | None) -> None:
         """Store settings, as :meth:`Index.configure` says.
 
-        If they need projected vectors (``projection.py``), make those that are missing.
+        If they need projected vectors (``projection.py``), make those that are missing. Raises
+        :class:`EngineError` for settings if the score rule is not ``dot``, or if FAISS is missing.
         """
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(

@@ -94,7 +94,7 @@ class Generation:
         return found
 
     def check(self, where: Filter | None) -> None:
-        """Raise ``FilterError`` as :meth:`Filter.check`."""
+        """Raise ``FilterError`` if ``where`` has an unknown attribute, or < or > for one without numbers."""
         if where is not None:
             where.check(self.columns)
 

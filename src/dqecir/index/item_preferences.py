@@ -44,7 +44,7 @@ class CellPreference:
         return bool(self.others or any(self.values.values()))
 
     def added(self, columns: Columns) -> Scores:
-        """Return what is added to the score of each item [N]; 0 for an item without a value."""
+        """Return what is added to the scores of the N items of ``columns`` [N]; 0 for one without a value."""
         column = columns[self.column]
         found = np.where(column.codes > 0, np.float32(self.others), np.float32(0))
         for value, gain in self.values.items():

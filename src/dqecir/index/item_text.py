@@ -73,7 +73,7 @@ def is_searched(name: str) -> bool:
 
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite, such as a full disk, as ``OSError``, like those of other files."""
+    """Raise errors of SQLite in the ``with`` block, such as a full disk, as ``OSError`` about ``path``."""
     try:
         yield
     except sqlite3.Error as error:
@@ -184,7 +184,7 @@ class ChangedText:
         return found
 
     def counts(self, term: str, columns: Collection[str]) -> Counts:
-        """Return the same as :meth:`StoredText.counts`, with the changes."""
+        """Return the rows that have ``term`` in any of ``columns``, and how many times, after the changes."""
         changed = [name for name in columns if name in self.names]
         kept = self.before.counts(term, [name for name in columns if name not in self.names])
         if not changed:

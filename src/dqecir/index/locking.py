@@ -71,7 +71,7 @@ def _taken(handle: int, folder: Path) -> bool:
 
 
 def _is_named(handle: int, folder: Path) -> bool:
-    """Return whether the locked file is still the one in ``folder``; a new index may have replaced it."""
+    """Return whether the open file ``handle`` is still ``lock`` in ``folder``; a new index may replace it."""
     try:
         return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
     except FileNotFoundError:

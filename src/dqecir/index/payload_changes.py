@@ -52,6 +52,7 @@ def _write_changes(
     """Write ``entries`` (row -> id and payload) with the columns ``names`` as a change; return the new entry.
 
     Earlier changes of which all rows are among these are left out, and their columns are written again.
+    ``folder`` is the index's, ``generation`` the number of the next generation.
     """
     rows = np.array(sorted(entries), dtype=np.int64)
     kept = []
@@ -75,7 +76,7 @@ def _write_changes(
 
 
 def _changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """Return the columns whose values differ, also in type: 1 and 1.0 are shown differently."""
+    """Return the columns in which two payloads differ, also in type: 1 and 1.0 are shown differently."""
     return {
         name
         for name in before.keys() | after.keys()

@@ -117,7 +117,7 @@ class _Snapshot:
         return self.connection.cursor(binary=True).execute(statement.encode(), parameters)
 
     def items(self, columns: str, allowed: Condition, more: str = "") -> Condition:
-        """Return a statement that selects ``columns`` of the items ``i`` that ``allowed`` allows."""
+        """Return SQL that selects ``columns`` of the items that ``allowed`` allows, followed by ``more``."""
         return f"SELECT {columns} FROM {self.store.items} i WHERE {allowed[0]} {more}", allowed[1]
 
     def rows(self, columns: str, allowed: Condition, more: str = "") -> list[Row]:
@@ -372,7 +372,8 @@ class PostgresIndex(RemoteIndex):
     def configure(self, settings: SearchSettings | None) -> None:
         """Store settings, as :meth:`Index.configure` says.
 
-        Make the graph (HNSW index) that they need, or remove it if ``settings`` is None.
+        Make the graph (HNSW index) that they need, or remove it if ``settings`` is None. Raises
+        :class:`EngineError` if no graph can be used (:func:`why_no_graph`).
         """
         with plain_errors():
             if why := settings and why_no_graph(self.header.size, settings):
@@ -481,7 +482,10 @@ class PostgresIndex(RemoteIndex):
 
 @contextmanager
 def _new_folder(folder: Path, location: DatabaseLocation) -> Iterator[None]:
-    """Make the folder of an index; the folder is complete when the ``with`` block ends without an error."""
+    """Make the folder of an index; it is complete when the ``with`` block ends without an error.
+
+    Its manifest is ``location``.
+    """
     with whole_folder(folder) as draft:
         location.write(draft)
         yield
@@ -546,7 +550,7 @@ class _Question:
         return [both(limit, but_not(ids)) for ids in self.without]
 
     def hits(self, found: Sequence[Sequence[Row]], header: IndexHeader) -> list[list[Hit]]:
-        """Return the best ``k`` hits of each query among its rows."""
+        """Return the best ``k`` hits of each query among its rows ``found``."""
         return [
             best_hits(query, [stored_item(*row) for row in rows], self.k, header, preference)
             for query, rows, preference in zip(self.queries, found, self.prefer, strict=True)

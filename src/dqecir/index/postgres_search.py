@@ -14,11 +14,11 @@ from dqecir.index.payload_columns import Columns
 from dqecir.index.postgres_tables import Store, facts_of, hash64, is_storable, name_hash
 
 Condition = tuple[str, list[Any]]
-"""SQL about an item ``i``, and the parameters of that SQL."""
+"""SQL about a row of items with the alias ``i``, and the parameters of that SQL."""
 
 
 def condition(where: Filter, columns: Columns, store: Store) -> Condition:
-    """Translate a filter to SQL; ``columns`` give the spelling of attribute names.
+    """Translate a filter to SQL; ``columns`` give the spelling of attribute names, ``store`` those of tables.
 
     Raises :class:`EngineError` for a kind of filter that the engine does not know.
     """

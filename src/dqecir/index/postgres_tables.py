@@ -34,7 +34,7 @@ INLINE = 3_900
 """Largest width of a vector that fits into a page of the table; a wider one is stored outside of its row."""
 
 ENTRY = "i.number, i.id, i.payload"
-"""The SQL columns of an item ``i``, without its vector."""
+"""The SQL columns of a row of items with the alias ``i``, without the vector."""
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON text."""
@@ -98,12 +98,12 @@ class Store:
 
     @property
     def vector(self) -> str:
-        """SQL for the vector of an item ``i``."""
+        """SQL for the vector of the item in a row with the alias ``i``."""
         return f"(SELECT v.vector FROM {self.vectors} v WHERE v.key = i.key)"
 
     @property
     def entry(self) -> str:
-        """The SQL columns of an item ``i``, with its vector."""
+        """The SQL columns of a row of items with the alias ``i``, with the vector."""
         return f"{ENTRY}, {self.vector}"
 
     @property

@@ -264,7 +264,8 @@ class Collection:
     def call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
         """Call ``work`` with a client, and return its result.
 
-        If it fails temporarily, it is called again with a client of the next address.
+        If it fails temporarily, it is called again with a client of the next address. Raises
+        :class:`EngineError` if it fails in another way, or longer than :attr:`patience`.
         """
         addresses = _addresses(self.url)
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0

@@ -157,7 +157,7 @@ class Scan:
         return torch.from_numpy(self.targets.numpy()[rows.numpy()])
 
     def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return rough scores [B, N], and for each query the largest possible error [B, 1]."""
+        """Return rough scores [B, N] of B queries, and for each query the largest possible error [B, 1]."""
         queries = queries.float()
         lengths = queries.flatten(1).norm(dim=1)
         if self.rule == "dot" and queries.shape[1] == 1 and len(queries) <= SINGLE_PRODUCTS:

@@ -99,7 +99,8 @@ class SegmentEntry(Strict):
     text_sha256: str | None = None
     """SHA-256 of the words of its items (``item_text.py``); None if they were not written."""
     longest: float | None = None
-    """Largest length of a token, for the rule ``dot``; None in indexes of version 0.1.0."""
+    """Largest Euclidean norm of a token, for the rule ``dot``; None for other rules, and in indexes of
+    version 0.1.0."""
     projected_sha256: str | None = None
     """SHA-256 of the projected vectors; None if they were not made."""
     changes: tuple[ChangeEntry, ...] = ()
@@ -141,7 +142,7 @@ class Segment:
     """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
     longest: float
-    """Largest length of a token; 0 for score rules that do not need it."""
+    """Largest Euclidean norm of a token; 0 for score rules that do not need it."""
     projected: ProjectedVectors | None
     """None if they were not made or are damaged, or without FAISS; then all items are scored."""
     written_text: StoredText | None
@@ -257,7 +258,10 @@ def _check_items(place: Path, digest: str) -> None:
 
 @contextmanager
 def _reading(place: Path) -> Iterator[None]:
-    """Turn errors of reading a segment's files in ``place`` into :class:`EngineError`."""
+    """Turn errors of reading a segment's files in ``place`` into :class:`EngineError`.
+
+    A missing file raises its subclass :class:`MissingFileError`.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -415,7 +419,7 @@ def write_segment(
 
 
 def _longest(tokens: NDArray[np.float16]) -> float:
-    """Return the largest length of tokens [N, n_t, D], which are read in parts."""
+    """Return the largest Euclidean norm of tokens [N, n_t, D], which are read in parts."""
     parts = (tokens[start : start + _COPIED].astype(np.float32) for start in range(0, len(tokens), _COPIED))
     return max((float(np.linalg.norm(part, axis=2).max()) for part in parts), default=0.0)
 

@@ -169,7 +169,8 @@ class ServerIndex(RemoteIndex):
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
         """Replace payloads, as :meth:`Index.change_payloads` says, but item by item.
 
-        If the call is interrupted, some payloads have changed: repeat it.
+        If the call is interrupted, some payloads have changed: repeat it. Raises :class:`EngineError` if
+        another writer was faster.
         """
         count = 0
         with write_lock(self.folder):
@@ -259,7 +260,10 @@ class ServerIndex(RemoteIndex):
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page | None:
-        """Return a page, as :meth:`Index.page`; None for a random order, and for an index of products."""
+        """Return a page, as :meth:`Index.page`; None for a random order, and for an index of products.
+
+        Raises :class:`UnknownItemError` if the item ``after`` was deleted.
+        """
         if seed is not None or self.has_products:
             return None
         last = 0

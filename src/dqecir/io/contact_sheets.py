@@ -66,9 +66,9 @@ def fitted(picture: Image.Image) -> Image.Image:
 
 
 def contact_sheet(answers: Sequence[SheetRow], path: Path, title: str = "") -> Path:
-    """Write a PNG with one row for each query: reference, text and weights, then the results.
+    """Write a PNG with one row for each of ``answers``: reference, text and weights, then the results.
 
-    Return ``path``.
+    Return ``path``. ``title`` stands above the rows.
     """
     columns = max(len(answer.candidates) for answer in answers)
     row_height = SIDE + 34

@@ -169,7 +169,10 @@ def _led_to(address: str, location: str) -> str:
 
 
 def _url_of(address: str) -> httpcore.URL:
-    """Return an address in the form in which it is sent, with characters outside of ASCII escaped."""
+    """Return an address in the form in which it is sent, with characters outside of ASCII escaped.
+
+    Raises :class:`DownloadError` for anything but an http or https address without a user name.
+    """
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port

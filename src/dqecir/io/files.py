@@ -21,12 +21,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path``, as :func:`write_text` does."""
+    """Write ``value`` as indented JSON to ``path``; readers see the old file or the new one, never a part."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, as :func:`write_text` does."""
+    """Write ``data`` to ``path``; a reader sees the old file or the new one, never a part."""
     with whole_file(path) as file:
         file.write(data)
 

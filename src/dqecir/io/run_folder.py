@@ -47,7 +47,10 @@ def claim(
 
 
 def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | None:
-    """Return the settings that are stored in ``path``; None if there are none."""
+    """Return the settings (of the class ``settings``) that are stored in ``path``; None if there are none.
+
+    Raises :class:`DataError`, which names the ``kind`` of run, if they cannot be read.
+    """
     if not path.exists():
         return None
     try:

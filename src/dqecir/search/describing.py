@@ -54,8 +54,9 @@ def describe_pictures(
     columns. Default: ``photos``, or all columns of the model if it does not predict those.
 
     Returns the number of described pictures, and the refusals: pictures with an error, and files in the
-    folders that are not pictures. ``describer`` predicts them. Raises :class:`DataError` if there is no
-    picture, if a path or the folder of ``out`` does not exist, or if the model does not predict ``columns``.
+    folders that are not pictures. ``describer`` predicts the attributes; ``quiet`` hides the progress. Raises
+    :class:`DataError` if there is no picture, if a path or the folder of ``out`` does not exist, or if the
+    model does not predict ``columns``.
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
@@ -88,7 +89,10 @@ def _columns(describer: Describer, columns: ColumnSet | None) -> Mapping[str, st
 
 
 def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
-    """Return the pictures among files and in folders, each once, and the other files of the folders."""
+    """Return the pictures among files and in folders, each once, and the other files of the folders.
+
+    Raises :class:`DataError` if a path does not exist, or if there is no picture.
+    """
     paths: dict[Path, None] = {}
     left_out: list[Refusal] = []
     for place in pictures:

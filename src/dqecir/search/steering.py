@@ -315,7 +315,8 @@ def _reference_alone(
 ) -> Tensor:
     """Move the first of two query vectors [2, D], that of the reference; that of the text stays.
 
-    The last ``constants`` of the D numbers are the same in all targets, and stay too.
+    The last ``constants`` of the D numbers are the same in all targets, and stay too. ``liked`` and
+    ``disliked``: embeddings [L, n_t, D] of items, or None.
     """
     width = query.shape[1] - constants
     first = _vectors(
