@@ -191,6 +191,7 @@ class ExactIndex(Index):
         """Return an index with other settings, as :meth:`Index.with_settings` says.
 
         Projected vectors (``projection.py``) that are missing are made in memory, and not written.
+        The result is None for settings if the score rule is not ``dot``, or if FAISS is missing.
         """
         if settings is not None and (self.header.score_rule != "dot" or not has_faiss()):
             return None

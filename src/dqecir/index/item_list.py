@@ -252,7 +252,7 @@ def items_digest(place: Path) -> str:
 def open_items(place: Path) -> StoredItems:
     """Open the files that :class:`ItemsWriter` wrote to the folder ``place``.
 
-    Raises :class:`EngineError` if they are damaged, and ``OSError``.
+    Raises :class:`EngineError` if they are damaged, and ``OSError`` if they cannot be read.
     """
     with (place / LINES).open("rb") as file:
         try:

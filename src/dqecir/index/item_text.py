@@ -138,7 +138,10 @@ class StoredText:
     """
 
     def __init__(self, place: Path) -> None:
-        """Open ``text.sqlite`` in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
+        """Open ``text.sqlite`` in the folder ``place``.
+
+        Raises ``OSError`` if it is missing, and ``sqlite3.Error`` if it is damaged.
+        """
         address = f"{(place / FILE).resolve(strict=True).as_uri()}?mode=ro&immutable=1"
         # Threads share one connection in turn: a deleted file cannot be opened a second time.
         self._database = sqlite3.connect(address, uri=True, check_same_thread=False)

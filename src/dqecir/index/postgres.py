@@ -352,7 +352,7 @@ class PostgresIndex(RemoteIndex):
         """Return an index with other settings, as :meth:`Index.with_settings` says.
 
         If the index has no graph (HNSW index), or its graph is outgrown (:func:`is_outgrown`), a new graph is
-        made.
+        made. The result is None if no graph can be used (:func:`why_no_graph`).
         """
         graph = None
         if settings is not None:

@@ -41,7 +41,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class VectorGraph(Strict):
-    """The graph (``postgres_graph.py``) of a store, which is the tables of one build of an index."""
+    """A graph (HNSW index, ``postgres_graph.py``) of vectors: its name, and how they are centred."""
 
     name: str
     centre: str

@@ -141,6 +141,7 @@ class Segment:
     stored: NDArray[np.float16]
     """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
+    """A mask [N] of the items that are not deleted."""
     longest: float
     """Largest Euclidean norm of a token; 0 for score rules that do not need it."""
     projected: ProjectedVectors | None

@@ -110,10 +110,7 @@ class Downloader:
                 with self._pool.stream(
                     "GET", url, headers=headers, extensions={"timeout": TIMEOUTS}
                 ) as response:
-                    told = {
-                        name.decode("latin-1").lower(): value.decode("latin-1")
-                        for name, value in response.headers
-                    }
+                    told = _decoded(response.headers)
                     if response.status not in _REDIRECTING or "location" not in told:
                         return self._body(response, told)
                     address = _led_to(address, told["location"])

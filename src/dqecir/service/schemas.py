@@ -272,7 +272,7 @@ class SearchReply(BaseModel):
     attribute_weights: dict[str, float] = Field(description="Attribute -> weight that was used.")
     own_weights: dict[str, float] = Field(description="Attribute -> weight that the text gives.")
     asked: list[AskedOf] = Field(description="Requested values of the text, if the method reports them.")
-    bounds: list[BoundOf] = Field(description="Numeric constraints of the text, which filtered the results.")
+    bounds: list[BoundOf] = Field(description="Numeric constraints of the text; those with a number filter.")
     unread: list[str] = Field(description="Words that belong to no request, number or correction.")
     searched: SearchedWords
     no_text: str = Field(description="Why the index has no texts, if there are words to search.")
