@@ -361,10 +361,10 @@ class Index(ABC):
     ) -> list[list[Hit]]:
         """Return the ``k`` items with the best scores for each query [B, n_q, D], the best first.
 
-        Items with equal scores come in the order of adding. ``exclude``: for each query, ids to leave out;
-        unknown ids are ignored. ``where``: only items that it allows. ``prefer``: for each query, what is
-        added to the scores of items. Raises :class:`EngineError` as :meth:`check_search`, and ``FilterError``
-        as :meth:`Filter.check`.
+        If fewer items are allowed, all of them are returned. Items with equal scores come in the order of
+        adding. ``exclude``: for each query, ids to leave out; unknown ids are ignored. ``where``: only items
+        that it allows. ``prefer``: for each query, what is added to the scores of items. Raises
+        :class:`EngineError` as :meth:`check_search`, and ``FilterError`` as :meth:`Filter.check`.
         """
 
     @property

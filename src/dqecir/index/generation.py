@@ -66,7 +66,7 @@ class Generation:
 
     @cached_property
     def _starts(self) -> list[int]:
-        """The place of each segment's first item, and the place after the last item."""
+        """The number of items before each segment, and the number of all items."""
         found: list[int] = np.cumsum([0, *(segment.entry.items for segment in self.segments)]).tolist()
         return found
 

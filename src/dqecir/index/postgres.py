@@ -516,7 +516,8 @@ class _Question:
         """Return the SQL of the search: scans, or the graph's settings and its searches.
 
         Without the graph, there is one scan for each query; with it, first the settings and then one search
-        for each query. The graph is used if the filter allows more than :data:`FEW` items.
+        for each query. The graph is used if the index has one, and if the filter allows more than :data:`FEW`
+        items (or ``exact_up_to``, if that is more).
         """
         limit, record = now.limit(self.where), now.record
         quick, graph = self.trial or (record.quick, record.graph)

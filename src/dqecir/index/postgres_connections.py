@@ -20,10 +20,10 @@ URL = "DQECIR_DATABASE_URL"
 SCHEMA = "DQECIR_DATABASE_SCHEMA"
 
 TOGETHER = 16
-"""Most open connections of one process; further calls wait for a free one."""
+"""Most connections of one process's pool in use at a time; further calls wait for a free one."""
 
 _WAIT = 30.0
-"""Seconds that a call waits for a free connection."""
+"""Seconds that a call waits for a free connection before it fails."""
 
 _CHECK = "check the address, and that the server runs"
 _REASONS = {

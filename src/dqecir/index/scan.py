@@ -56,9 +56,9 @@ def best_of_segments(
     """Return the best ``k`` items of each query [B, n_q, D], or all that are allowed if there are fewer.
 
     ``exclude`` and ``where`` as in :meth:`Index.search`. If a segment has more than ``settings.exact_up_to``
-    allowed items, its projected vectors choose the items to score, if it has them; without ``settings``, all
-    allowed items are scored. ``added``: for each segment, numbers [B, N] to add to the scores of its N items.
-    Rows are counted through all segments. ``rule`` is the score rule.
+    allowed items, its projected vectors choose the items to score, if it has them; without ``settings``, or
+    with ``added``, all allowed items are scored. ``added``: for each segment, numbers [B, N] to add to the
+    scores of its N items. Rows are counted through all segments. ``rule`` is the score rule.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0

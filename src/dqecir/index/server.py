@@ -303,7 +303,7 @@ class ServerIndex(RemoteIndex):
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         """Return facts, as :meth:`Index.column_facts` says, counted by the server.
 
-        An item with several numbers in one bin counts once in it.
+        If an attribute has many values, an item with several numbers in one bin counts once in it.
         """
 
         def read(state: _State) -> dict[str, ColumnFacts]:

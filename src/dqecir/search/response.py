@@ -168,8 +168,8 @@ class SearchResponse:
     filters: tuple[str, ...]
     """The applied filters as expressions; every result fulfils all of them."""
     sold_out_hidden: int | None
-    """Number of sold-out items that fulfil the filters and were left out. None if the engine counts too
-    slowly."""
+    """Number of sold-out items (or products) that fulfil the filters and were left out. None if the engine
+    counts too slowly."""
     generation: int
     """The generation of the index that was searched: a number that grows with every change."""
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)

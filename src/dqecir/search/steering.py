@@ -63,7 +63,7 @@ class Steering:
 
     ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the weight that the text gives it; other
     attributes keep theirs. ``more`` and ``less``: target embeddings [L, n_t, D] of L liked and disliked
-    items. Many items move a query no further than one.
+    items. Several items move a query no further than one.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
