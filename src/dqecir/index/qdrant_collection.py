@@ -201,7 +201,10 @@ class Collection:
         return self.call(read)
 
     def writers(self, where: Condition, key: str) -> list[str]:
-        """Return up to :data:`CHANGES` names of changes in the field ``key`` of points that fulfil ``where``."""
+        """Return the names of changes in the field ``key`` of points that fulfil ``where``, each once.
+
+        At most :data:`CHANGES` names are returned.
+        """
         # Qdrant may write UUIDs with hyphens.
         return [name.replace("-", "") for name in self.counted(where, key, CHANGES)]
 

@@ -131,7 +131,7 @@ def _locked_draft(path: Path) -> tuple[Path, int | None]:
 
 
 def _is_dead(draft: Path) -> bool:
-    """Return whether no process holds the lock of a draft."""
+    """Return whether no process holds the lock of a draft; False where folders cannot be locked."""
     try:
         with _opened(draft) as handle:
             return os.name != "nt" and lock_descriptor(handle, blocking=False)

@@ -134,11 +134,11 @@ def audit(
     """Measure the recall and the time of searches, and recommend settings for this index.
 
     The audit compares the search that scores every item (if the engine has one) with searches that score only
-    the first ``numbers`` of candidates. ``model`` composes ``count`` queries from pictures of random items
-    and generated texts; without readable pictures or without a model, queries are made from the items'
-    embeddings. If ``apply``, the recommended settings are stored in the index; otherwise the index is not
-    changed. ``seed`` draws the items. Raises ``EngineError`` if ``model`` did not make this index, and
-    ``DataError`` if the index has at most :data:`BEST` items.
+    some candidates; ``numbers`` are the numbers of candidates to try. ``model`` composes ``count`` queries
+    from pictures of random items and generated texts; without readable pictures or without a model, queries
+    are made from the items' embeddings. If ``apply``, the recommended settings are stored in the index;
+    otherwise the index is not changed. ``seed`` draws the items. Raises ``EngineError`` if ``model`` did not
+    make this index, and ``DataError`` if the index has at most :data:`BEST` items.
     """
     if model is not None:
         index.check_model(model)

@@ -90,7 +90,10 @@ class UploadStore:
 
 
 def _opened(address: str, scheme: str) -> Any:
-    """Return the fsspec file system of an address; raises :class:`DataError` if its package is missing."""
+    """Return the fsspec file system of an address.
+
+    Raises :class:`DataError` if its package is missing, or if the address cannot be used.
+    """
     extra = "pip install 'dqecir[s3]'" if scheme in ("s3", "s3a") else "install the package that it names"
     try:
         from fsspec.core import url_to_fs
