@@ -57,8 +57,8 @@ def published(rows: list[dict[str, Any]]) -> list[str]:
         "comparable** with the tables above, nor across galleries. *Arithmetic*: the categories agree with "
         "the printed average; *headline*: that, and the mean of both recalls was seen on a leaderboard; "
         "*unchecked*: taken from a summary of the papers. There is no row of ComposeAE, whose code "
-        "searches FashionIQ in one gallery of all three categories, as no row below does; and of CIRCO only rows of "
-        f"{' and '.join(circo)}.",
+        "searches FashionIQ in one gallery of all three categories, as no row below does; and of CIRCO only "
+        f"rows of {' and '.join(circo)}.",
         "",
     ]
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):

@@ -219,7 +219,8 @@ def _rates_table(result: ResultRecord) -> list[str]:
     ]
     return [
         "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss "
-        "diverged counts as -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
+        "diverged counts as -1), and operations of a step. Trials are shorter than runs, which favours high "
+        "rates:",
         "",
         *table(["", "rate chosen", "trials on dev", "operations of a step", "of a refresh"], rows),
     ]
