@@ -126,7 +126,7 @@ def index_move(
         str, typer.Option("--engine", help="The engine of the new index: exact, server or postgres.")
     ],
 ) -> None:
-    """Write the items of an index into another engine's, whole or not at all; nothing is encoded again."""
+    """Copy all items of an index into a new index of another engine; nothing is encoded again."""
     from dqecir.index.engines import move_index
 
     output.print(f"{counted(len(move_index(source, target, engine)), 'item')} in {escape(str(target))}")
@@ -198,7 +198,7 @@ def index_audit(
         bool, typer.Option("--apply", help="Store the recommended setting in the index.")
     ] = False,
 ) -> None:
-    """Compare approximate searches with the exact one, by queries made from the items; recommend one."""
+    """Compare approximate searches with exact ones, by queries made from the items; recommend settings."""
     from dqecir.index.engines import open_index
     from dqecir.search.audit import audit
     from dqecir.search.opening import model_of_index

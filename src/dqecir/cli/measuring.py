@@ -45,8 +45,8 @@ def evaluate_command(
     ] = "balanced",
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
-    """Measure a model on a catalogue, and compare it with image only, text only, their sum and the
-    oracles.
+    """Measure a model on a catalogue, and compare it with image only, text only, their sum, and the oracles,
+    which know the true attributes.
     """
     from dqecir.evaluation.runs import evaluate_on_catalogue
     from dqecir.evaluation.table import as_table, beyond_recall
@@ -81,7 +81,7 @@ def figures(
     ] = 400,
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
-    """Plot the mid-zone and attribute weights, and show the answers of several models side by side."""
+    """Plot the mid-zone (of hard negatives) and attribute weights, and show results of several models."""
     from dqecir.experiments.figures import draw_figures, models_named
     from dqecir.training.recipe import read_recipe
 

@@ -24,7 +24,7 @@ def pretrain(
         typer.Option(help="FashionIQ caption files whose words the tokenizer also learns. Default: none."),
     ] = None,
 ) -> None:
-    """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
+    """Train a small BLIP-2 from scratch on catalogues, for machines without published weights."""
     from dqecir.data.catalogue import read_catalogue
     from dqecir.data.fashioniq import read_captions
     from dqecir.training.pretraining import Pretrainer
