@@ -163,7 +163,7 @@ class ExactIndex(Index):
         return len(payloads) - len(left)
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store settings, as :meth:`Index.configure` says.
+        """Store ``settings`` for all later searches; None: every item is scored.
 
         If they need projected vectors (``projection.py``), make those that are missing. Raises
         :class:`EngineError` for settings if the score rule is not ``dot``, or if FAISS is missing.
@@ -188,7 +188,7 @@ class ExactIndex(Index):
             self._commit(Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
-        """Return an index with other settings, as :meth:`Index.with_settings` says.
+        """Return this index with other settings for searches, to measure them; None: every item is scored.
 
         Projected vectors (``projection.py``) that are missing are made in memory, and not written.
         The result is None for settings if the score rule is not ``dot``, or if FAISS is missing.

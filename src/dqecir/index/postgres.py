@@ -349,7 +349,7 @@ class PostgresIndex(RemoteIndex):
         }
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        """Return an index with other settings, as :meth:`Index.with_settings` says.
+        """Return this index with other settings for searches, to measure them; None: every item is scored.
 
         If the index has no graph (HNSW index), or its graph is outgrown (:func:`is_outgrown`), a new graph is
         made. The result is None if no graph can be used (:func:`why_no_graph`).
@@ -370,7 +370,7 @@ class PostgresIndex(RemoteIndex):
             self._graph.close()
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store settings, as :meth:`Index.configure` says.
+        """Store ``settings`` for all later searches; None: every item is scored.
 
         Make the graph (HNSW index) that they need, or remove it if ``settings`` is None. Raises
         :class:`EngineError` if no graph can be used (:func:`why_no_graph`).

@@ -161,7 +161,7 @@ def stores_of(connection: Connection, namespace: str) -> list[str]:
 
 
 def _beginnings(connection: Connection, namespace: str, ends: Sequence[str]) -> list[str]:
-    """Return the common beginnings of names of tables and indexes that end with one of ``ends``."""
+    """Return what stands before one of the endings ``ends`` in names of tables and indexes of a schema."""
     pattern = f"^({_PREFIX}.*)({'|'.join(ends)})$"
     rows = run(
         connection,

@@ -95,7 +95,7 @@ class SegmentEntry(Strict):
     dead: int = 0
     """Number of items that were deleted or replaced since."""
     dead_file: str | None = None
-    """Name of the file with one bit for each item, which is set for dead items."""
+    """Name of the file with one bit for each item, which is set for deleted items."""
     text_sha256: str | None = None
     """SHA-256 of the words of its items (``item_text.py``); None if they were not written."""
     longest: float | None = None

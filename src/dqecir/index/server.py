@@ -167,7 +167,7 @@ class ServerIndex(RemoteIndex):
         return gone
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        """Replace payloads, as :meth:`Index.change_payloads` says, but item by item.
+        """Replace the payloads of items (id -> new payload), item by item; return how many of these there are.
 
         If the call is interrupted, some payloads have changed: repeat it. Raises :class:`EngineError` if
         another writer was faster.
@@ -260,7 +260,7 @@ class ServerIndex(RemoteIndex):
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page | None:
-        """Return a page, as :meth:`Index.page`; None for a random order, and for an index of products.
+        """Return a page of items, as :meth:`Index.page`; None for a ``seed``, and for an index of products.
 
         Raises :class:`UnknownItemError` if the item ``after`` was deleted.
         """
@@ -301,7 +301,7 @@ class ServerIndex(RemoteIndex):
         return [point.id for found in self._parts(False, *more) for point in found]
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        """Return facts, as :meth:`Index.column_facts` says, counted by the server.
+        """Return attribute -> facts, as :meth:`Index.column_facts`; the server counts them.
 
         If an attribute has many values, an item with several numbers in one bin counts once in it.
         """

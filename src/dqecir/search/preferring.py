@@ -26,11 +26,11 @@ ASKED = 3.0
 other."""
 
 GARMENT = 6.0
-"""Like :data:`ASKED`, for a garment that the text names."""
+"""Added to the score of an item of the garment that the text names; subtracted for another garment."""
 
 KEPT = 2.0
-"""Like :data:`ASKED`, for the reference's garment if the text names none
-(``benchmarks/garments_kept.py``)."""
+"""Added to the score of an item of the reference's garment if the text names no garment; subtracted for
+another garment (``benchmarks/garments_kept.py``)."""
 
 
 SURE = 0.99

@@ -44,11 +44,11 @@ have no garment attribute. In such an index, the weights of requested attributes
 too."""
 
 REQUEST_FIRMNESS, GARMENT_FIRMNESS, CHANGED_FIRMNESS = 4.0, 32.0, 8.0
-"""Firmness (:attr:`SlicedValues.firmness`: what an item gains if it surely shows the wanted value) of
-requested attributes, of the garment, and of the garment if a text changes another part of its shape, in an
-index whose items have no garment attribute. Without firmness, the logarithm of a probability hardly differs
-between a probable and a certain garment. Chosen on photos that training did not see (docs/language.md,
-"Garments and requested values")."""
+"""Firmness (:attr:`SlicedValues.firmness`) is what an item's score gains if it surely shows a wanted value.
+The three numbers are those of requested attributes, of the garment, and of the garment if a text changes
+another part of its shape; they are used in an index whose items have no garment attribute. Without firmness,
+the logarithm of a probability hardly differs between a probable and a certain garment. Chosen on photos that
+training did not see (docs/language.md, "Garments and requested values")."""
 
 STRICTEST = 3.0
 """The largest strictness of a request (:attr:`Steering.strictness`)."""
@@ -97,9 +97,9 @@ def boost_requested(
 
     ``garments`` are the columns that hold the kind of garment. If there are any, their weights and those of
     requested columns are also multiplied by :data:`GARMENT_BOOST`, so that the kept garment does not outweigh
-    requested sleeves; queries of one vector get their firmness too. ``strictness``, one number for each
-    query, scales the changes: 0 changes nothing. Default: 1 for each. Queries of a method that does not
-    report requested columns are returned unchanged.
+    requested sleeves; queries of one vector get firmness too (:data:`REQUEST_FIRMNESS`). ``strictness``, one
+    number for each query, scales the changes: 0 changes nothing. Default: 1 for each. Queries of a method
+    that does not report requested columns are returned unchanged.
 
     Why: a benchmark's gallery holds the right results, but a shop may have no item that fulfils the request
     and is otherwise like the reference. Then results should still fulfil the request. Measurements:
@@ -123,6 +123,7 @@ def boost_requested(
 def _firmness(parts: QueryParts, asked: Tensor, held: Tensor) -> Tensor:
     """Return the firmness [B, C] of C columns: requested ones, and those of garments.
 
+    Firmness is what an item's score gains if it surely shows a wanted value of a column.
     ``asked`` [B, C]: probability that the text requests a column. ``held`` [C]: 1 for columns of garments,
     else 0. The garment gets less firmness if the text requests another column of its attribute, such as the
     sleeves, because a t-shirt with long sleeves is another garment.

@@ -233,12 +233,15 @@ async def may_read(request: Request) -> None:
 
 
 async def may_read_pictures(request: Request) -> None:
-    """Like :func:`may_read`, but not counted against the key's rate: a page shows many pictures at once."""
+    """Raise a :class:`Problem` unless the request may read (a dependency of FastAPI routes).
+
+    It does not count against the key's rate, because a page shows many pictures at once.
+    """
     request.app.state.service.keys.check_read(request.headers, counted=False)
 
 
 async def may_read_inside(request: Request) -> None:
-    """Like :func:`may_read`, but embed keys are not enough."""
+    """Raise a :class:`Problem` unless the request may read without an embed key (a dependency of routes)."""
     request.app.state.service.keys.check_read(request.headers, embedded=False)
 
 
