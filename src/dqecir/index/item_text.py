@@ -84,7 +84,7 @@ class TextWriter:
     """Writes the words of a segment's items, in the order of their rows; raises ``OSError`` if it cannot."""
 
     def __init__(self, place: Path) -> None:
-        """Write into the existing folder ``place``."""
+        """Make the file ``text.sqlite`` in the existing folder ``place``."""
         self._path = place / FILE
         with _as_os_error(self._path):
             self._database = sqlite3.connect(self._path, isolation_level=None)

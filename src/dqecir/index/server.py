@@ -85,7 +85,7 @@ MARKED = 1024
 """Items that one request marks as deleted; it takes about as long as writing :data:`WRITTEN` points."""
 
 HELD = 1 << 13
-"""Most items that are read at once for several queries; other searches take turns."""
+"""Most items that one request reads for several queries; between two requests, those of others are served."""
 
 ReadT = TypeVar("ReadT")
 
@@ -167,7 +167,7 @@ class ServerIndex(RemoteIndex):
         return gone
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        """Replace the payloads of items (id -> new payload), item by item; return how many of these there are.
+        """Replace the payloads of items (id -> new payload), item by item; return how many there are.
 
         If the call is interrupted, some payloads have changed: repeat it. Raises :class:`EngineError` if
         another writer was faster.

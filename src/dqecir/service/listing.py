@@ -109,9 +109,9 @@ class Listing:
         return {**plain, **read_roles(self._index.folder)}
 
     def _kept(self, name: Hashable, read: Callable[[], ReadT]) -> ReadT:
-        """Return the cached result of ``read`` under ``name``, or call it.
+        """Return the result of ``read`` that is cached under ``name``; if there is none, call ``read``.
 
-        The cache is cleared after a change.
+        After a change of the index the cache is cleared, but not more often than :data:`READING` allows.
         """
         with self._lock:
             begun = time.monotonic()
