@@ -68,7 +68,7 @@ class ItemsRecord(Strict):
     generation: int
     items: int = 0
     next: int = Field(default=1, ge=1)
-    """Number that the next added item gets."""
+    """Number of the next item: its place in the order of adding."""
     attributes: dict[str, bool] = Field(default={})
     """Attribute -> whether any item has a number there."""
 
