@@ -23,8 +23,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class Strict(BaseModel):
     """An immutable pydantic model; an unknown key raises an error that suggests the nearest known one.
 
-    Files of version 0.1.0 stay readable: a removed key is ignored if it has its default value, otherwise it
-    raises an error.
+    Files of version 0.1.0 stay readable: a key in ``removed_keys`` is ignored if it has its old default, and
+    otherwise raises an error; a value in ``removed_values`` raises an error; ``ignored_keys`` are ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

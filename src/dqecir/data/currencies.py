@@ -21,7 +21,10 @@ COIN = (
 """Regular expression of a currency next to a number in a cell, where ``ft`` may be forints (or feet)."""
 
 SPOKEN_COIN = rf"(?:[a-z]{{0,3}}[{SIGNS}]|(?:{_CODES.replace(' ', '|')}|{_WORDS})(?!\w)\.?)"
-"""Regular expression of a currency in a modification text, in any case, where ``ft`` always means feet."""
+"""Regular expression of a currency in a modification text, without ``ft``, which means feet there.
+
+Compile it with ``re.IGNORECASE``.
+"""
 
 _WHOLE = re.compile(COIN)
 

@@ -19,6 +19,8 @@ _MOST = 2000
 def misspelt_values(counts: Mapping[str, int]) -> dict[str, str]:
     """Return probably misspelt value -> right value; ``counts``: value -> how often it occurs.
 
+    The result is empty if the column has more than 2,000 different values.
+
     >>> misspelt_values({"green": 214, "gren": 1, "red": 80})
     {'gren': 'green'}
     """

@@ -22,7 +22,7 @@ class LstmTextEncoder(nn.Module):
         self.output = nn.Linear(hidden_size, size)
 
     def forward(self, text: TextBatch) -> Tensor:
-        """Return features [B, D] of texts, not normalised."""
+        """Return features of texts, float [B, ``size``], not normalised."""
         states, _ = self.lstm(self.embedding(text.ids))
         last = text.mask.sum(dim=1) - 1
         features: Tensor = self.output(self.dropout(states[torch.arange(len(last)), last]))
