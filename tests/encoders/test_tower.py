@@ -182,7 +182,11 @@ def test_a_catalogue_is_fitted_to_a_tower_by_its_heads(dino, garments_folder, tm
     assert fitted.method.name == "predicted_attributes"
     assert isinstance(fitted.backbone, Tower)
     retriever = ComposedRetriever(fitted).open_index(tmp_path / "fit" / "index")
-    assert len(retriever.search(next((garments_folder / "images").iterdir()), "is red", k=5).results) == 5
+    picture = next((garments_folder / "images").iterdir())
+    colour = next(value for value in fitted.heads.config.columns["color"] if value)
+    response = retriever.search(picture, f"has a {colour} color, costs a fortune", k=5)
+    assert len(response.results) == 5
+    assert response.reading.sentence() == f"Read as color: {colour}. Without effect: costs, fortune."
 
 
 def test_heads_read_the_tokens_of_a_tower(dino):

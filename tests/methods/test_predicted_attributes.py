@@ -68,6 +68,27 @@ def test_the_query_asks_for_the_text_and_keeps_the_rest(knowing):
         assert {value for value, part in zip(values, share, strict=True) if part > 0.01} == set(wanted)
 
 
+def test_the_query_reports_what_it_read_and_what_it_did_not(knowing):
+    model, benchmark, store = knowing
+    method = model.method
+    reference = benchmark.triplets[0].reference
+    texts = ["is red and costs a fortune", "with long sleeves", ""]
+    query = method.embed_query(store.gather(torch.tensor([reference] * 3)), model.text_encoder(texts, True))
+    parts = query.parts
+    requested = [
+        {column for column, chance in zip(parts.columns, row, strict=True) if chance} for row in parts.asked
+    ]
+    assert requested == [{"color"}, {"sleeves"}, set()]
+    assert parts.unread == (("costs a fortune",), (), ())
+    colours = model.heads.config.columns["color"]
+    wanted = parts.wanted[parts.columns.index("color")][0]
+    assert [colours[place] for place in wanted.nonzero().flatten()] == ["red"]
+    assert torch.equal(parts.embeddings(), query.embeddings)
+    # Each piece is what one column adds to the query.
+    assert torch.equal(parts.pieces.sum(dim=1), query.embeddings)
+    assert bool(((parts.pieces != 0).sum(dim=1) <= 1).all())
+
+
 def test_targets_hold_the_logarithms_of_what_they_show(knowing):
     model, _, store = knowing
     target = model.method.embed_target(store.gather(torch.tensor([3])))

@@ -24,6 +24,7 @@ from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.baselines import Baseline
 from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, register
 from dqecir.methods.prompt_heads import PromptHeads, described_columns
+from dqecir.methods.text_requests import text_requests
 from dqecir.methods.value_vectors import SlicedValues, ValueSlices
 
 _TEXTS = 64
@@ -166,7 +167,8 @@ class DualValues(Baseline):
         said = torch.tensor([bool(words.strip()) for words in text.texts], device=images.device)
         words = unit(self.backbone.pooled_text(text))
         base = self.options.base_weight * unit(images + said[:, None] * words)
-        asked, wanted = self._read(text.texts, self.shown_values(reference, images))
+        shown = self.shown_values(reference, images)
+        asked, wanted = text_requests(self.parser, text.texts, self.columns, shown)
         weights = asked + self.options.kept_weight * (1 - asked)  # m [B, C]
         scales = base.new_full((len(self.columns),), self.options.head_scale)
         sliced = SlicedValues(self.layout, scales)
@@ -182,23 +184,3 @@ class DualValues(Baseline):
             slices=sliced,
         )
         return Query(parts.embeddings(), parts=parts)
-
-    def _read(self, texts: Sequence[str], shown: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return which columns texts request [B, C], and the wanted values [B, values] of each column.
-
-        ``shown``: for each column the reference's values [B, values].
-        """
-        asked = shown[0].new_zeros(len(texts), len(self.columns))
-        wanted = [values.clone() for values in shown]
-        for row, words in enumerate(texts):
-            seen = {
-                column: dict(zip(values, own[row].tolist(), strict=True))
-                for (column, values), own in zip(self.columns.items(), shown, strict=True)
-            }
-            found = self.parser.asked(words, seen)
-            for place, (column, values) in enumerate(self.columns.items()):
-                if column in found:
-                    fits = asked.new_tensor([float(value in found[column]) for value in values])
-                    asked[row, place] = 1.0
-                    wanted[place][row] = fits / fits.sum().clamp(min=1)
-        return asked, wanted

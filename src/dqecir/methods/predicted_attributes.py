@@ -8,6 +8,7 @@ all other columns, those of the reference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import SHIPPED
 from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.baselines import Baseline
-from dqecir.methods.method import MethodContext, MethodOptions, Query, register
+from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, register
+from dqecir.methods.text_requests import text_requests
 from dqecir.questions.answers import RequestedValues
 from dqecir.settings import nearest
 
@@ -107,12 +109,27 @@ class PredictedAttributes(Baseline):
                 "the batch has token ids but not the texts, which this method reads: encode the texts with "
                 "the model's text encoder"
             )
-        shown = self.shown(reference)
-        rows = [
-            self.wanted(self.parser.asked(words, self.known(shown, row)), shown, row)
-            for row, words in enumerate(text.texts)
-        ]
-        return Query(torch.stack(rows)[:, None].to(reference.device))
+        shown = list(self.shown(reference).values())
+        asked, wanted = text_requests(self.parser, text.texts, self.target_values, shown)
+        sizes = [values.shape[1] for values in wanted]
+        pieces = torch.zeros(len(reference), len(sizes), 1, sum(sizes), device=reference.device)
+        for place, (values, end) in enumerate(zip(wanted, accumulate(sizes), strict=True)):
+            pieces[:, place, 0, end - sizes[place] : end] = values
+        parts = QueryParts(
+            torch.zeros_like(pieces[:, 0]),
+            pieces,
+            torch.ones_like(asked),
+            (),
+            self.columns,
+            asked=asked,
+            wanted=tuple(wanted),
+            unread=tuple(map(self._unread, text.texts)),
+        )
+        return Query(parts.embeddings(), parts=parts)
+
+    def _unread(self, words: str) -> tuple[str, ...]:
+        """Return the clauses of a text that request nothing."""
+        return tuple(clause.words for clause in self.parser.clauses(words) if not clause.readings)
 
     def known(self, shown: Mapping[str, Tensor], row: int) -> dict[str, dict[str, float]]:
         """Return column -> value -> probability for the image in ``row`` of ``shown``."""
@@ -120,21 +137,6 @@ class PredictedAttributes(Baseline):
             column: dict(zip(self.heads.config.columns[column], shown[column][row].tolist(), strict=True))
             for column in self.columns
         }
-
-    def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """Return the query [V] of the reference in ``row``: for each column the probabilities of its values.
-
-        They are equal for all requested values, and without a request those of the reference. V is the number
-        of values of all columns. ``asked``: column -> requested values; ``shown`` as from :meth:`shown`.
-        """
-        parts = []
-        for column in self.columns:
-            admissible = self.admissible(column, asked)
-            if admissible is None:
-                parts.append(shown[column][row].cpu())
-            else:
-                parts.append(admissible / admissible.sum().clamp(min=1))
-        return torch.cat(parts)
 
     def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
         """Return 1.0 for each requested value of a column and 0.0 for each other, [values].

@@ -207,7 +207,7 @@ def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[st
 
 def _reweighted(query: Query, chosen: Sequence[Mapping[str, float]], attributes: Sequence[str]) -> Query:
     parts = query.parts
-    if parts is None:
+    if parts is None or not parts.owners:
         raise DataError(_NO_WEIGHTS)
     known = {attributes[place]: _own(parts, place) for place in set(parts.owners)}
     weights = parts.weights.clone()
