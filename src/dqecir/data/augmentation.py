@@ -1,7 +1,7 @@
 """Make random views of pictures, on batches of tensors.
 
-A view is rotated, shifted and lit a little differently. Its attributes stay true: colours keep their names
-(channel gains stay within 5 %), and nothing is cut off.
+A view is rotated, shifted and lit a little differently, and a rectangle of it may be erased. The changes are
+small, so that the attributes of the picture should stay true: channel gains, for example, stay within 5 %.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def random_views(
     """Return one random view of each image; ``pixels`` and the result are [B, 3, S, S] in 0..1.
 
     Rotation ±12°, scale ±15 %, aspect ±10 %, shift ±8 %, mirror; brightness, contrast and saturation ±20 %,
-    channel gain ±5 %, and an erased rectangle in half of the images. All are multiplied by ``strength``, but
-    the changes of light and colour by ``light``. Default of ``light``: ``strength``. ``generator`` draws the
-    changes.
+    channel gain ±5 %. In half of the images, a rectangle with sides of 10 to 30 % of S is filled with one
+    random colour. ``light`` multiplies the changes of light and colour, ``strength`` the other changes (the
+    rectangle's sides by at most 1). Default of ``light``: ``strength``. ``generator`` draws the changes.
     """
     views = _moved(pixels, generator, strength)
     views = _lit(views, generator, strength if light is None else light)

@@ -124,7 +124,7 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
 def best_availability(name: str, cells: Iterable[str]) -> str:
     """Return the cell that counts among a product's variants: available before unknown before sold out.
 
-    ``name`` is the column.
+    ``name`` is the column, ``cells`` are its cells in the rows of the variants. Without cells: an empty text.
     """
     rank = {True: 0, None: 1, False: 2}
     return min(cells, key=lambda cell: rank[says_available(name, cell)], default="")

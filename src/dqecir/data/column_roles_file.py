@@ -36,7 +36,7 @@ def read_roles(folder: Path) -> Mapping[str, Role]:
 
 
 def write_roles(folder: Path, roles: Mapping[str, Role]) -> None:
-    """Store column -> role for the index in ``folder``."""
+    """Store column -> role for the index in ``folder``; if ``roles`` is empty, delete the file."""
     if roles:
         write_json(folder / FILE, {"roles": dict(roles)})
     else:

@@ -15,7 +15,10 @@ _KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_bulk(data: bytes) -> bytes:
-    """Return a PNG file without the texts and profiles that are too large or damaged; the rest stays."""
+    """Return a PNG file without its texts and colour profiles that are too large or have a wrong checksum.
+
+    ``data`` are the file's bytes. Files of other formats are returned unchanged.
+    """
     if not data.startswith(SIGNATURE):
         return data
     kept, place, start, total = [], len(SIGNATURE), 0, 0

@@ -82,9 +82,10 @@ def views_of(
 ) -> Views:
     """Group the pictures of rows by product; a row without a product's id is a product of its own.
 
-    ``attributes`` are columns, ``lines`` the lines of rows in the file. A missing picture is a problem if its
-    product has no other, otherwise a warning. A row without a picture belongs to the picture of its product
-    whose rows share the most attributes with it.
+    ``products`` are the rows' product ids, ``lines`` their lines in the file, ``attributes`` the cells of
+    each attribute's column. A missing picture is a problem if its product has no other, otherwise a warning.
+    A row without a picture belongs to the picture of its product whose rows share the most attributes with
+    it.
     """
     rows_of: dict[str | int, list[int]] = {}
     for row, product in enumerate(products):
@@ -167,8 +168,9 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
     """Return the values of a column for each view: none, one, or several from its variants.
 
     Prices are those of all variants, the lowest first; a product is available if any variant is. Attributes
-    and ids come from the rows that name the view and those most like them, or else from all variants. Other
-    columns have one value. ``cells`` are those of the column ``name`` with this role, one for each row.
+    and ids come from the rows that name the picture and those most like them; if the cells of the rows that
+    name it are empty, from all variants. Other columns have one value. ``cells`` are those of the column
+    ``name`` with this role, one for each row.
     """
     if role == "price":
         return [prices(cells[row] for row in view.variants) for view in views]

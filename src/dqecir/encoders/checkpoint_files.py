@@ -28,15 +28,16 @@ _SCHEDULES = ("src.tools.scheduler.CosineSchedule", "src.tools.scheduler.StepSch
 
 
 class _Inert:
-    """A stand-in for such an object: it holds the attributes, so that no code of the class is run."""
+    """Stand-in for a schedule object in a checkpoint, so that loading runs no code of the object's class."""
 
 
 def located(weights: str | Path) -> tuple[Path, str]:
     """Return the path of weights on this machine, and a name that finds the same weights again.
 
-    ``weights`` is a file, a folder or, if it is a ``str``, the name of a hub repository, which is downloaded
-    if necessary. The returned name includes the revision. The hub is asked only if there is no such file or
-    folder. Raises :class:`CheckpointError` if the weights cannot be found.
+    ``weights`` is a file, a folder or, if it is a ``str``, the name of an installed package with weights or
+    of a hub repository, which is downloaded if necessary. A file or folder of that name comes first. The
+    returned name is an absolute path, or includes the package's version or the repository's revision. Raises
+    :class:`CheckpointError` if the weights cannot be found.
     """
     place = Path(weights).expanduser()
     if place.exists():
@@ -96,8 +97,9 @@ def _first_line(error: Exception) -> str:
 def read_published(path: Path) -> State:
     """Read the tensors of a checkpoint file: safetensors, or ``torch.save`` with ``weights_only=True``.
 
-    From a checkpoint of a training, the only state dict inside is returned. Raises :class:`CheckpointError`
-    for a file that is missing, damaged, or cannot be read without running code.
+    From a checkpoint of a training, the only state dict inside is returned. Except from safetensors, a prefix
+    ``module.`` or ``model.`` that all names have is removed. Raises :class:`CheckpointError` for a file that
+    is missing, damaged, or cannot be read without running code.
     """
     try:
         if path.suffix == ".safetensors":
