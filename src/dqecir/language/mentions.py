@@ -12,8 +12,9 @@ Kind = Literal["is", "is not", "more", "less"]
 class Mention:
     """One request about a column: a value, a refused value, or more or less than the reference.
 
-    ``of`` is the value of the owning column, if the text names it ("the stars"). ``others`` are alternative
-    values: "red or blue".
+    A column may belong to another one, as a shape's colour to the shape. ``of`` is the other column's value,
+    if the text names it ("the stars"), else empty. ``value`` is empty for more and less. ``others`` are
+    alternative values: "red or blue".
     """
 
     column: str
