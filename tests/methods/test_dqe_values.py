@@ -311,5 +311,5 @@ def test_a_model_without_heads_is_refused(model):
 
 def test_texts_without_their_words_are_refused(ready):
     model, batch = ready
-    with pytest.raises(DataError, match="without their words"):
+    with pytest.raises(DataError, match="has token ids but not the texts"):
         model.method.embed_query(batch.reference, replace(batch.text, texts=()))
