@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """Read a YAML file as a model of the class ``kind``.
 
-    Raises :class:`DataError` that lists all mistakes.
+    Raises :class:`DataError` that lists the mistakes; a wrong key hides other mistakes of its part.
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -98,9 +98,9 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 
 def parse_settings(data: Mapping[str, Any], kind: type[Settings], source: str) -> Settings:
-    """Return ``data`` as a model of the class ``kind``; raises :class:`DataError` that lists all mistakes.
+    """Return ``data`` as a model of the class ``kind``.
 
-    ``source`` is the file, for the error.
+    ``source`` is the file, for the error. Raises :class:`DataError` as :func:`read_settings`.
     """
     try:
         return kind.model_validate(data)

@@ -196,3 +196,13 @@ def test_a_damaged_text_reader_is_refused(model, tmp_path, name):
     (tmp_path / "m" / "reader" / name).write_text("nothing")
     with pytest.raises(CheckpointError, match=r"reader.*(copy|save)"):
         ComposedModel.from_pretrained(tmp_path / "m")
+
+
+@pytest.mark.parametrize("layers", [None, 1, "three"])
+def test_a_text_reader_whose_weights_do_not_fit_is_refused(model, tmp_path, layers):
+    settings = model.save_pretrained(tmp_path / "m") / "reader" / "reader.json"
+    notes = json.loads(settings.read_text(encoding="utf-8"))
+    notes.pop("layers")
+    settings.write_text(json.dumps(notes if layers is None else {**notes, "layers": layers}))
+    with pytest.raises(CheckpointError, match="weights do not fit its settings: copy it again"):
+        ComposedModel.from_pretrained(tmp_path / "m")

@@ -62,8 +62,9 @@ class Dialogue:
 def in_one(turns: Sequence[str], reader: Reader) -> Dialogue:
     """Join turns, which are in order of time, to one text.
 
-    A requested value replaces earlier values of its column. "No, not that" takes back the previous turn, and
-    "start over" all previous turns; what else the turn says still counts. ``reader`` reads each turn.
+    A request replaces earlier requests of its column; a refusal replaces only the same value. "No, not that"
+    takes back the previous turn, and "start over" all previous turns; what else the turn says still counts.
+    ``reader`` reads each turn.
     """
     kept: list[_Turn] = []
     taken_back: list[tuple[str, ...]] = [()] * len(turns)

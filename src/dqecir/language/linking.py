@@ -33,10 +33,10 @@ _OF_NAMES = word_set(
 )
 """If one of these words is in a column's name, the column holds proper names, even if it has few values."""
 _SHARE = 0.5
-"""A column that is not named like a role gets it if at least this share of its values are known for the
-role."""
+"""A column that is not named like a role gets it if at least this share of its values, and at least three,
+are known for the role."""
 _SHORT = 3
-"""Word vectors are used only for words with at least this many letters."""
+"""Word vectors are used for texts with a word of at least this many letters. Shorter words name no kind."""
 _FEW = 3
 _REACH = 8
 """Most words and punctuation marks in a name, such as "U.S. Polo Assn."."""

@@ -28,7 +28,10 @@ def names_a_number(column: str) -> bool:
 
 
 def by_name(columns: Iterable[str]) -> list[str]:
-    """Sort columns, short names first: words such as "cheaper" mean the first column of their kind."""
+    """Sort columns by the number of words in their names, then by name.
+
+    Words such as "cheaper" mean the first column of their kind.
+    """
     return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
 
 

@@ -88,7 +88,8 @@ class Parser:
 
         ``reference``: column -> value -> probability that the reference image shows it. Comparisons start
         from the most probable value, and "the stars" are the most probable stars of the image. If a column is
-        mentioned several times, the intersection is requested, unless it is empty.
+        mentioned several times, the intersection is requested; if that is empty, what is mentioned last. A
+        comparison that no value fulfils requests nothing.
         """
         return self.admissible(self.mentions(text), reference)
 

@@ -42,7 +42,7 @@ SMALL = word_set(
 _PATTERN = word_set("a any design designs has pattern patterned patterns print printed prints some with")
 """Words of a request for any pattern; it is read as a refusal of "plain"."""
 _LONGEST = 40
-"""A word with more letters than this requests nothing."""
+"""A word with more letters than this requests nothing, unless it is the exact name of a value."""
 _MENDED = 4
 """Words with at least this many letters are corrected."""
 SURE = 0.65
@@ -107,7 +107,7 @@ class Reading:
     corrections: tuple[Correction, ...] = ()
     unread: tuple[str, ...] = ()
     language: str = "English"
-    """Language of the text. If it is not English, only names of values are read."""
+    """Language of the text. If it is not English, only names of values and numeric constraints are read."""
 
 
 @dataclass(frozen=True)

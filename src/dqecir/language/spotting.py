@@ -12,7 +12,8 @@ from dqecir.language.lexicon import Lexicon
 from dqecir.language.roles import MARKS, Role, roles, segments
 
 _CHUNKS = word_set("with without to into from for instead rather than over as")
-"""Words with which a chunk begins; a word in another chunk hints less at the column of a name."""
+"""Words with which a chunk begins, as it does after punctuation; a word in another chunk hints less at the
+column of a name."""
 _SOLID = "solid"
 """Word that qualifies a colour although it names a pattern: "solid white"."""
 
@@ -26,7 +27,8 @@ class Name:
     means: Sequence[tuple[str, str]]
     kind: Literal["value", "owner", "more", "less"] = "value"
     turned: bool = False
-    """Whether the comparison contains a negation ("not so dark"), so that the negation does not refuse it."""
+    """Whether words before or after it make the comparison ("not so dark", "more dark"), so that a negation
+    among them does not refuse it."""
 
 
 @dataclass(frozen=True)

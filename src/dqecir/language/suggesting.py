@@ -50,9 +50,9 @@ class Suggester:
         """Return up to ``limit`` complete texts that continue ``text``, the likeliest first.
 
         Phrases that begin like the last clause come before phrases that only contain its words; columns take
-        turns. ``known``: column -> value that the reference shows. These values, and columns that earlier
-        clauses request, are not suggested; for a known price or year, comparisons are. If the last clause is
-        complete, another clause is added.
+        turns. ``known``: column -> value that the reference shows. These values are suggested only to be
+        refused; columns that earlier clauses request are not suggested. For a known price or year,
+        comparisons are. If the last clause is complete, another clause is added.
         """
         known = known or {}
         ends = [found.end() for found in _CONNECTOR.finditer(text)]

@@ -250,7 +250,7 @@ class Tagger:
     def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write word pieces and weights to ``folder``.
 
-        Matrices are stored with 8 bits and a scale for each row.
+        Matrices but the smallest are stored with 8 bits and a scale for each row, all else with 16 bits.
 
         ``notes`` say how it was trained. Default: the notes that it has.
         """
@@ -292,7 +292,6 @@ class Tagger:
                 f"{folder} holds a text reader with other columns and values than this version of dqecir: "
                 "save the model again"
             )
-        network = TaggerNetwork(len(pieces.pieces), notes["layers"])
         whole = {
             name: tensor.float() * state[f"{name}.scale"].float()
             if f"{name}.scale" in state
@@ -300,8 +299,14 @@ class Tagger:
             for name, tensor in state.items()
             if not name.endswith(".scale")
         }
-        network.pos = nn.Embedding(*whole["pos.weight"].shape)
-        network.load_state_dict(whole)
+        try:
+            network = TaggerNetwork(len(pieces.pieces), notes["layers"])
+            network.pos = nn.Embedding(*whole["pos.weight"].shape)
+            network.load_state_dict(whole)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{folder} holds a text reader whose weights do not fit its settings: copy it again"
+            ) from error
         return cls(network.eval(), pieces, notes)
 
 
@@ -322,7 +327,8 @@ _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) f
 
 
 def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
-    """Return the value of ``role`` with the highest score; None if the words compare and name no value.
+    """Return the value of ``role`` with the highest score; None if the words compare and name no value, or
+    if the role has no values of its own.
 
     ``scores`` as in :class:`Tag`.
     """
