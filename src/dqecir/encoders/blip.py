@@ -1,6 +1,7 @@
 """BLIP's text encoder that attends to image tokens (arXiv 2201.12086); published CoVR composes with it.
 
-The network and its parameter names are those of transformers and of the published state dicts.
+The text encoder is that of transformers, with the parameter names of the published state dicts. The names of
+the projections differ; :data:`BLIP_KEYS` renames them.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ BLIP_KEYS = PublishedKeys(
 class BlipComposer(nn.Module):
     """A text encoder whose layers attend to image tokens, with projections to query and target embeddings.
 
-    W is the width of image tokens (1,024 for BLIP-L), D that of embeddings (256). Image tokens are those of
-    BLIP's tower after its last normalisation, with [CLS] first.
+    W is the width of image tokens (1,024 for BLIP-L), D that of embeddings (``size``, 256). Image tokens are
+    those of BLIP's tower after its last normalisation, with [CLS] first.
     """
 
     def __init__(self, config: BlipTextConfig, size: int) -> None:
@@ -84,10 +85,11 @@ class BlipComposer(nn.Module):
 
 
 def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
-    """Return an untrained composer with the sizes of a published state dict.
+    """Return a composer with random weights and the sizes of a published state dict.
 
     The number of attention heads cannot be seen in the tensors; 64 numbers for each head are assumed, as in
-    BERT. Raises :class:`CheckpointError` if there is no text encoder that attends to images.
+    BERT. Raises :class:`CheckpointError` if there is no text encoder that attends to images, or if its width
+    is not a multiple of 64.
     """
     from transformers import BlipTextConfig
 

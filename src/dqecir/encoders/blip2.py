@@ -49,7 +49,7 @@ class Blip2Config(Strict):
 
 
 READERS = ("crossattention.attention.key", "crossattention.attention.value")
-"""Names of the Q-Former's modules that take image tokens as input."""
+"""Endings of the names of the Q-Former's modules that take image tokens as input."""
 
 TEXT_ALONE = re.compile(
     r"^(embeddings\.|text_projection\.|qformer\.encoder\.layer\.\d+\.(intermediate|output)\.)"
@@ -64,9 +64,9 @@ BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
 class Blip2(Encoder):
     """Image tower, Q-Former in its three modes, and the projections of images and texts.
 
-    :meth:`image_tokens` runs the tower once for each image, without gradient. All other methods take these
-    tokens, which are not yet normalised by ``ln_vision``. n_q is the number of query tokens, H the width of
-    states, D that of embeddings.
+    :meth:`image_tokens` runs the tower once for each image, without gradient. Methods that read images take
+    these tokens, which are not yet normalised by ``ln_vision``. n_q is the number of query tokens, H the
+    width of states, D that of embeddings.
     """
 
     config_type = Blip2Config
@@ -127,7 +127,7 @@ class Blip2(Encoder):
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Run mode 2, image with text: return query states [B, n_q, H] and text states [B, L, H].
 
-        ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
+        ``tokens`` [B, M, W] are image tokens; ``ids`` and ``mask`` [B, L] are as in :class:`TextBatch`.
         """
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
@@ -179,7 +179,10 @@ class Blip2(Encoder):
         return projected.float()
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Return image tokens [B, M, W] after ``ln_vision`` as a map [B, W, S, S], without class token."""
+        """Return image tokens [B, M, W] after ``ln_vision`` as a map [B, W, G, G], without class token.
+
+        G is ``sizes.grid_side``.
+        """
         return super().image_grid(self._normalised(tokens))
 
     def grid_state(self, prefix: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from dqecir.errors import CheckpointError
 class LoadReport:
     """What became of the keys of a checkpoint, under the checkpoint's names.
 
-    ``missing`` are keys it lacks.
+    ``missing`` are keys it lacks; ``misshapen`` are keys with the found and the needed shape.
     """
 
     used: tuple[str, ...]
@@ -33,7 +33,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every parameter of the model was found, and no key was left over."""
+        """Whether every tensor of the model was found in its shape, and no key was left over."""
         return not (self.unexpected or self.missing or self.misshapen)
 
     def __str__(self) -> str:
@@ -49,8 +49,7 @@ class LoadReport:
 def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
     """Return the tensor ``key`` of a checkpoint; raises :class:`CheckpointError` if it has none.
 
-    ``what`` ends the error's sentence with what that means, such as "it holds no combiner". ``state`` is the
-    checkpoint.
+    ``what`` says in the error what that means, such as "it holds no combiner". ``state`` is the checkpoint.
     """
     if key not in state:
         raise CheckpointError(f"the checkpoint has no {key}: {what}; name another checkpoint")
@@ -67,13 +66,13 @@ class PublishedKeys:
     not_needed: str = r"(?!)"
     """Regular expression of the keys that composed retrieval does not need."""
     leading: tuple[tuple[str, int], ...] = ()
-    """(key, n): only the first n entries of the tensor are read, because the published code uses only
-    these."""
+    """(published key, n): only the first n entries of the tensor are read, because the published code uses
+    only these."""
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
         """Load a published state dict into ``module``, completely or not at all.
 
-        Raises :class:`CheckpointError` that lists the keys if one is missing or left over.
+        Raises :class:`CheckpointError` that lists the keys if one is missing, left over or has another shape.
         """
         dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
         kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
@@ -127,7 +126,10 @@ def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
-    """Return the published name of our ``key``: the first rule in ``renames`` that fits is inverted."""
+    """Return the published name of our ``key``: the first rule in ``renames`` that fits is inverted.
+
+    If none fits, ``key`` is returned.
+    """
     for pattern, replacement in renames:
         groups = re.findall(r"\([^)]*\)", pattern)
         parts = re.split(r"\\(\d)", replacement)

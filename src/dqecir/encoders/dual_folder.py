@@ -1,4 +1,4 @@
-"""Read published dual encoders from a folder; everything is checked before a model is built."""
+"""Read published dual encoders from a folder; code is refused before a model is built."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
 def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | None]:
     """Read the architecture of a dual encoder, its tensors under published names, and its preprocessing.
 
-    The preprocessing is None for a folder of transformers. Raises :class:`CheckpointError`.
+    The preprocessing is None for a folder of transformers. Raises :class:`CheckpointError` if a file is
+    missing or damaged, or if the architecture is not supported.
     """
     if is_open_clip(folder):
         return read_open_clip(folder)
@@ -77,7 +78,10 @@ def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | N
 
 
 def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
-    """Raise :class:`CheckpointError` if a file in ``folder`` among ``names`` refers to code in the folder."""
+    """Raise :class:`CheckpointError` if a file in ``folder`` among ``names`` has an ``auto_map``.
+
+    This entry names code that is not part of transformers. A damaged file raises the same error.
+    """
     for name in names:
         named = (json_of(folder / name) or {}).get("auto_map")
         if named:
@@ -91,8 +95,8 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
     """Return the preprocessing in a folder of transformers.
 
     ``image_size`` is the size that the tower reads in pixels; None: any size. Raises :class:`CheckpointError`
-    if ``preprocessor_config.json`` is missing, has settings that :class:`Preprocessing` does not support, or
-    makes pictures of another size.
+    if both ``preprocessor_config.json`` and ``processor_config.json`` are missing, or if their settings are
+    not supported by :class:`Preprocessing` or make pictures of another size.
     """
     names = ("preprocessor_config.json", "processor_config.json")
     if not any((folder / name).exists() for name in names):

@@ -1,4 +1,4 @@
-"""Read published embedders from a folder; everything is checked before a model is built."""
+"""Read published embedders from a folder; code and pickles are refused before a model is built."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ MODULES = "modules.json"
 def read_sentence_transformer(folder: Path) -> Any:
     """Read the model of sentence-transformers in ``folder``.
 
-    Raises :class:`CheckpointError` if the folder needs its own code, contains pickles, is incomplete or
-    damaged, if the model does not take an image with a text, or if sentence-transformers is not installed.
+    Raises :class:`CheckpointError` if the folder needs its own code, has weights only as a pickle, is
+    incomplete or damaged, if the model does not take an image with a text, or if sentence-transformers is not
+    installed.
     """
     check_modules(folder)
     model = _loaded(folder)
@@ -30,7 +31,10 @@ def read_sentence_transformer(folder: Path) -> Any:
 
 
 def check_modules(folder: Path) -> None:
-    """Raise :class:`CheckpointError` if a folder needs its own code, contains pickles, or has no modules."""
+    """Raise :class:`CheckpointError` if a folder needs its own code, or has weights only as a pickle.
+
+    Also raise it if ``modules.json`` is missing or damaged.
+    """
     try:
         modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         kinds = [str(module["type"]) for module in modules]

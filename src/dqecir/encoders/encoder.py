@@ -44,8 +44,8 @@ class TextBatch:
     """Tokenised texts, padded on the right.
 
     ``ids`` [B, L] int64; ``mask`` [B, L] int64: 1 for a token, 0 for padding; ``mentions`` [B, A, L] bool:
-    whether the token belongs to a word of each attribute's lexicon. ``texts`` are the original texts, for
-    methods and encoders that read them.
+    whether the token belongs to a word of the lexicon of each of the A attributes. ``texts`` are the original
+    texts, for methods and encoders that read them.
     """
 
     ids: Tensor
@@ -76,8 +76,8 @@ class EncoderSizes:
     token_width: int
     """Width of an image token [W]."""
     grid_side: int = 0
-    """Number of patches in a row, if the last tokens form a square map; 0: the largest square of all
-    tokens."""
+    """Number of patches in a row of the square map that the last tokens form [G]; 0: the whole part of the
+    square root of the number of tokens."""
     embedding: int = 0
     """Width of image and text embeddings [D]."""
     target_tokens: int = 1
@@ -91,9 +91,9 @@ class EncoderSizes:
 class Encoder(nn.Module, ABC):
     """An encoder of images and texts with a frozen image tower.
 
-    :meth:`image_tokens` runs the tower once for each image, without gradient; all other methods take these
-    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the methods of
-    its capabilities.
+    :meth:`image_tokens` runs the tower once for each image, without gradient; methods that read images take
+    these tokens. A subclass sets ``sizes``, ``tower`` and ``temperature``, and overrides the methods of its
+    capabilities. A method of another capability raises :class:`DataError`.
     """
 
     kind: ClassVar[str]
@@ -110,7 +110,7 @@ class Encoder(nn.Module, ABC):
     sizes: EncoderSizes
     tower: nn.Module
     temperature: nn.Parameter
-    """The temperature with which the encoder was trained."""
+    """The temperature with which the encoder was trained; 0.07 if it is not known."""
 
     def __init__(self, config: Any) -> None:
         """Store ``config``, which must be of the type :attr:`config_type`."""
@@ -170,7 +170,10 @@ class Encoder(nn.Module, ABC):
         return tokens
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Return image tokens [B, M, W] as a map [B, W, S, S], without class and register tokens."""
+        """Return image tokens [B, M, W] as a map [B, W, G, G], without class and register tokens.
+
+        G is ``sizes.grid_side`` or, if that is 0, the whole part of the square root of M.
+        """
         side = self.sizes.grid_side or math.isqrt(tokens.shape[1])
         patches = tokens[:, tokens.shape[1] - side * side :]
         return patches.transpose(1, 2).unflatten(2, (side, side)).float()
@@ -218,8 +221,9 @@ class Encoder(nn.Module, ABC):
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images with texts: return query states [B, n_q, H] and text states [B, L, H].
 
-        Needs the capability ``composed``. ``tokens`` [B, M, W] are image tokens; ``ids`` and ``mask`` [B, L]
-        as in :class:`TextBatch`.
+        Needs the capabilities ``composed`` and ``text_states``: with ``composed`` alone, an encoder has only
+        :meth:`pooled_composed`. ``tokens`` [B, M, W] are image tokens; ``ids`` and ``mask`` [B, L] are as in
+        :class:`TextBatch`.
         """
         self._lacks("composed")
 

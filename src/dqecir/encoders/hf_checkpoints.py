@@ -38,7 +38,10 @@ _FIXED = (
 
 
 def hf_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` in a folder of transformers; raises :class:`CheckpointError` if it is missing."""
+    """Read ``config.json`` in a folder of transformers.
+
+    Raises :class:`CheckpointError` if it is missing or damaged.
+    """
     config = json_of(folder / "config.json")
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: name a folder that transformers wrote")
@@ -146,7 +149,10 @@ def _side(value: int | list[int] | tuple[int, int]) -> int:
 
 
 def hf_state(state: Mapping[str, Tensor]) -> State:
-    """Rename the tensors of a ``Blip2ForImageTextRetrieval`` to the names of :class:`Blip2`."""
+    """Rename the tensors of a ``Blip2ForImageTextRetrieval`` to the names of :class:`Blip2`.
+
+    The matching head and position ids, which :class:`Blip2` does not need, are left out.
+    """
     renamed = {}
     for key, value in state.items():
         if not _NOT_NEEDED.search(key):

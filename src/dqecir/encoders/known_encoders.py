@@ -43,7 +43,7 @@ class KnownEncoder(Strict):
 
     @property
     def how_checked(self) -> str:
-        """A sentence about how it was checked."""
+        """How it was checked, as a list in words: "golden, real weights not measured"."""
         checks = ["shapes only"] if self.checked == ("shapes",) else list(self.checked)
         return ", ".join(checks if self.measured else [*checks, "real weights not measured"])
 
@@ -90,7 +90,8 @@ def known_encoders() -> KnownEncoders:
 def origin_of(name: str, place: Path) -> Origin:
     """Return source and licence of weights; ``name`` finds them again, ``place`` is their folder.
 
-    The licence is that in their README, else that in the table of known encoders.
+    The licence is that in their README, else that in the table of known encoders, else
+    :data:`UNKNOWN_LICENCE`.
     """
     licence = licence_in(place)
     if licence == UNKNOWN_LICENCE:

@@ -27,8 +27,8 @@ _PLAIN_TOWER = re.compile(
 def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tower in a LAVIS checkpoint or tower file, with names that begin with ``visual_encoder.``.
 
-    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have names without a prefix, and may have a last block and heads
-    that BLIP-2 does not use. The result is empty if there is no tower.
+    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have names without a prefix. A last block and heads that BLIP-2
+    does not use are left out. The result is empty if there is no tower.
     """
     inside = {key: value for key, value in state.items() if key.startswith(_TOWER)}
     patches = state.get("patch_embed.proj.weight", state.get("conv1.weight"))
@@ -48,9 +48,10 @@ def lavis_sizes(
 ) -> Blip2Config:
     """Return the configuration of a :class:`Blip2` for a state dict with LAVIS' names.
 
-    ``heads`` and ``tower_heads`` are the numbers of attention heads, which cannot be seen in the tensors.
-    Default: those of BERT and CLIP (64 numbers for each head) and of EVA ViT-g (16 heads). Raises
-    :class:`CheckpointError` if the Q-Former or the tower is missing.
+    ``heads`` and ``tower_heads`` are the numbers of attention heads of the Q-Former and of the tower, which
+    cannot be seen in the tensors. Default: those of BERT and CLIP (64 numbers for each head) and of EVA ViT-g
+    (16 heads). Raises :class:`CheckpointError` if the Q-Former, its text part, a projection or the tower is
+    missing, or if their sizes do not fit together.
     """
     required(state, "query_tokens", "it contains no Q-Former of BLIP-2")
     required(state, "ln_vision.weight", "it contains no ln_vision")
@@ -96,8 +97,8 @@ def lavis_sizes(
 def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
     """Return the configuration of the tower in a state dict with LAVIS' names.
 
-    ``heads`` is the number of attention heads, as in :func:`lavis_sizes`. Raises :class:`CheckpointError` if
-    there is no tower.
+    ``heads`` is the tower's number of attention heads; default: as in :func:`lavis_sizes`. Raises
+    :class:`CheckpointError` if there is no tower.
     """
     prefix = _TOWER
     if f"{prefix}patch_embed.proj.weight" in state:

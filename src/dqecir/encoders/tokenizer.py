@@ -1,4 +1,4 @@
-"""Split texts into word pieces, with a published tokenizer or one trained here.
+"""Split texts into tokens, with a published tokenizer or one trained here.
 
 The files are those of transformers, which is not used here because it is slow to import.
 """
@@ -54,10 +54,11 @@ class TextTokenizer(Protocol):
     """The interface of a tokenizer; its results contain the special tokens around a text."""
 
     unknown_id: int
-    """Id of the token for unknown words."""
+    """Id of the token for unknown words; 0 if there is none."""
     special_ids: list[int]
     """Ids of the tokens that are not words of a text."""
     placeholder: Placeholder | None
+    """None if no candidate is one token everywhere in a text."""
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
         """Tokenise texts; each is cut to at most ``max_length`` tokens."""
@@ -80,7 +81,7 @@ taken."""
 
 
 class WordPieces:
-    """A word-piece tokenizer.
+    """A tokenizer of the library ``tokenizers``: word pieces, or another kind that was published.
 
     ``settings`` are those of transformers; they are stored unchanged and not used here.
     """
@@ -101,7 +102,7 @@ class WordPieces:
     def from_pretrained(cls, folder: Path) -> WordPieces:
         """Read a tokenizer that :meth:`save_pretrained` or transformers wrote.
 
-        Raises :class:`CheckpointError`.
+        Raises :class:`CheckpointError` if a file is missing or damaged.
         """
         parts: list[Any] = []
         for name, read in ((_SETTINGS_FILE, _settings_from), (_FILE, Tokenizer.from_str)):
@@ -117,7 +118,10 @@ class WordPieces:
         return cls(pieces, settings)
 
     def after(self, steps: Sequence[normalizers.Normalizer]) -> WordPieces:
-        """Return this tokenizer for texts that are first changed by ``steps``."""
+        """Return a tokenizer that first changes texts by ``steps``.
+
+        This tokenizer shares the change: do not use it afterwards. Without steps it is returned unchanged.
+        """
         if not steps:
             return self
         own = self.pieces.normalizer
@@ -131,15 +135,15 @@ class WordPieces:
         write_json(folder / _SETTINGS_FILE, dict(self.settings))
 
     def __len__(self) -> int:
-        """Return the number of word pieces."""
+        """Return the number of tokens."""
         return self.pieces.get_vocab_size()
 
     def vocabulary(self) -> dict[str, int]:
-        """Return word piece -> id for all word pieces."""
+        """Return token -> id for all tokens."""
         return self.pieces.get_vocab()
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
-        """Tokenise texts; each is cut to at most ``max_length`` pieces with [CLS] and [SEP]."""
+        """Tokenise texts; each is cut to at most ``max_length`` tokens, counting special tokens."""
         cut = self.pieces.truncation
         if cut is None or cut["max_length"] != max_length:
             self.pieces.enable_truncation(max_length)
@@ -171,7 +175,11 @@ class WordPieces:
 
 
 def train_word_pieces(corpus: Iterable[str], size: int) -> WordPieces:
-    """Train an uncased word-piece tokenizer with at most ``size`` pieces on the texts of ``corpus``."""
+    """Train an uncased word-piece tokenizer with up to ``size`` pieces on the texts of ``corpus``.
+
+    It has more if ``size`` is too small for the special tokens and
+    two pieces for each letter of the corpus, which are always included.
+    """
     texts = list(corpus)
     learner = _untrained({})
     assert learner.normalizer is not None

@@ -1,4 +1,4 @@
-"""Read published vision models from a folder; everything is checked before a model is built."""
+"""Read published vision models from a folder; code is refused before a model is built."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from dqecir.errors import CheckpointError
 
 @dataclass(frozen=True)
 class PublishedTower:
-    """A published image tower: its sizes, its weights under our names, and its preprocessing."""
+    """A published image tower: its sizes, weights and preprocessing.
+
+    The weights have the names of :class:`~dqecir.encoders.dual.VisionTower`.
+    """
 
     config: TowerConfig
     state: State

@@ -31,7 +31,10 @@ class TowerConfig(Strict):
 
     ``eva`` and ``clip`` use ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and ``intermediate_size``;
     ``stem`` uses ``widths``, of which the last is the width of its tokens, and ``blocks``; ``efficientnet``
-    uses ``variant``, ``hidden_size`` and ``colour_width``; ``transformers`` uses ``architecture``.
+    uses ``variant``, ``hidden_size`` and ``colour_width``; ``transformers`` uses ``architecture``. All kinds
+    use ``image_size``, the side of a picture in pixels; all but ``transformers`` use ``dropout``. The sizes
+    of a ``transformers`` tower raise :class:`CheckpointError` if it cannot be built or cannot read such
+    pictures.
     """
 
     kind: Literal["eva", "clip", "stem", "efficientnet", "transformers"]
@@ -44,7 +47,7 @@ class TowerConfig(Strict):
     widths: tuple[int, ...] = ()
     """Channels of each stage of a ``stem``; every stage halves the side of the map."""
     blocks: int = 1
-    """Number of residual blocks in each stage of a ``stem``."""
+    """Number of residual blocks in each stage of a ``stem`` but the first, which is one convolution."""
     dropout: float = 0.0
     variant: Variant = "lite0"
     """Size of an ``efficientnet``."""
@@ -94,7 +97,10 @@ class TowerConfig(Strict):
 
     @property
     def untraced(self) -> Any:
-        """The settings that change the tokens but cannot be seen in the weights."""
+        """Settings that change the tokens and may not be seen in the weights.
+
+        They are all entries of ``architecture`` that matter to the tokens or, if it is empty, ``heads``.
+        """
         said = {key: value for key, value in self.architecture.items() if key not in _OF_THE_FILE}
         return said or self.heads
 
@@ -149,7 +155,7 @@ def _eva_tower(config: TowerConfig) -> VitTower:
 
 
 def _clip_tower(config: TowerConfig) -> VitTower:
-    """Return a CLIP ViT without its last block, which BLIP-2 leaves out."""
+    """Return a CLIP ViT with ``config.layers`` blocks; BLIP-2's has one block less than CLIP's."""
     from transformers import CLIPVisionConfig, CLIPVisionModel  # slow to import
 
     sizes = _vit_sizes(config)
@@ -245,7 +251,10 @@ class ColourPool(nn.Module):
 
 
 class EfficientNetTower(nn.Module):
-    """EfficientNet-Lite; the places of its last map, with colours of early maps, are the tokens."""
+    """EfficientNet-Lite; the places of its last map are the tokens.
+
+    If ``colour_width`` is more than 0, they also contain colours of early maps.
+    """
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -281,5 +290,8 @@ _TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
 
 
 def build_tower(config: TowerConfig) -> nn.Module:
-    """Return the tower of ``config``, with random weights."""
+    """Return the tower of ``config``, with random weights.
+
+    Raises :class:`CheckpointError` if a ``transformers`` tower is not supported.
+    """
     return _TOWERS[config.kind](config)

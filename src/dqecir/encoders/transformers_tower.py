@@ -23,7 +23,8 @@ VISION_MODELS = (
     "siglip_vision_model",
     "chinese_clip_vision_model",
 )
-"""Supported values of ``model_type``; for dual encoders, the image half is used."""
+"""Supported values of ``model_type`` for vision models. Of supported dual encoders, only the image half is
+used."""
 
 _IMAGE_HALF = "vision_model."
 
@@ -31,8 +32,8 @@ _IMAGE_HALF = "vision_model."
 def vision_tower(architecture: Mapping[str, Any]) -> VisionTower:
     """Return the tower of a ``config.json`` of transformers, with random weights.
 
-    Its tokens are class and register tokens, then patches row by row. Raises :class:`CheckpointError` for an
-    unsupported kind, and for impossible sizes.
+    Its tokens are class and register tokens, if it has any, then patches row by row. Raises
+    :class:`CheckpointError` for an unsupported kind, and for impossible sizes.
     """
     kind, config = _class_and_config(architecture)
     try:
@@ -62,7 +63,10 @@ def token_shape(architecture: Mapping[str, Any], side: int) -> tuple[int, int]:
 
 
 def patch_size(architecture: Mapping[str, Any]) -> int:
-    """Return the side of a patch in pixels; raises :class:`CheckpointError` if patches are not square."""
+    """Return the side of a patch in pixels.
+
+    Raises :class:`CheckpointError` if patches are not square, or for an unsupported kind.
+    """
     size = getattr(_class_and_config(architecture)[1], "patch_size", None)
     if not isinstance(size, int) or size < 1:
         raise CheckpointError(
@@ -73,7 +77,10 @@ def patch_size(architecture: Mapping[str, Any]) -> int:
 
 
 def image_size(architecture: Mapping[str, Any]) -> int | None:
-    """Return the side in pixels of the pictures that the tower reads; None if it reads any size."""
+    """Return the side in pixels of the pictures that the tower reads; None if it reads any size.
+
+    Raises :class:`CheckpointError` for an unsupported kind.
+    """
     config = _class_and_config(architecture)[1]
     return None if config.model_type.startswith("dino") else int(config.image_size)
 

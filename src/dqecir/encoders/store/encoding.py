@@ -25,7 +25,7 @@ from dqecir.encoders.store.precision import PRECISIONS
 from dqecir.errors import DataError, ImageError
 
 BATCH = 64
-"""Number of pictures, counting each view, that the tower encodes at a time."""
+"""Most pictures, counting each view, that the tower encodes at a time; at least one with all its views."""
 AHEAD = 2
 """Number of batches that are decoded in advance."""
 WORKERS = min(16, os.cpu_count() or 4)
@@ -78,9 +78,9 @@ def encode_missing(
     """Encode ``images`` (content hash -> file) and store their tokens; yield each file when that is done.
 
     A picture that cannot be used is left out and added to ``refused`` (content hash -> reason); if
-    ``refused`` is None, it raises :class:`DataError`. ``appender`` stores the tokens; ``tower`` turns
-    preprocessed pixels into tokens. Raises :class:`DataError` if tokens cannot be stored; tokens that were
-    stored before stay.
+    ``refused`` is None, it raises :class:`ImageError`. ``appender`` stores the tokens; ``tower`` turns
+    preprocessed pixels [B, 3, S, S] into tokens [B, M, W]. Raises :class:`DataError` if tokens are not finite
+    or cannot be stored; tokens that were stored before stay.
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:

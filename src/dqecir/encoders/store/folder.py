@@ -41,7 +41,7 @@ _LINE = re.compile(rb"[0-9a-f]{64} \d\.\d{6}e[+-]\d\d\n")
 class StoreIdentity:
     """What stored tokens depend on: tower, preprocessing, number type and number of views.
 
-    A folder with another identity raises an error.
+    ``tower`` is the fingerprint of its weights. A folder with another identity raises an error.
     """
 
     preprocessing: dict[str, Any]
@@ -78,7 +78,11 @@ class Held:
 
     @classmethod
     def read(cls, folder: Path, identity: StoreIdentity) -> Held:
-        """Read what a folder contains; raises :class:`DataError` if it is damaged or has another identity."""
+        """Read what a folder contains; a folder that does not exist contains nothing.
+
+        Rows after the first incomplete or unreadable line of ``images.txt`` are ignored. Raises
+        :class:`DataError` if ``state.json`` is damaged or has an old format or another identity.
+        """
         layout = _read_layout(folder, identity)
         journal = folder / JOURNAL
         if layout is None or not journal.exists():
@@ -94,7 +98,10 @@ class Held:
         )
 
     def rows(self, folder: Path, identity: StoreIdentity) -> ShardedRows:
-        """Return the rows, memory-mapped; raises :class:`DataError` if a file is too short."""
+        """Return the rows, memory-mapped; there must be at least one.
+
+        Raises :class:`DataError` if a file is missing or too short.
+        """
         assert self.layout is not None
         layout, count = self.layout, len(self.errors)
         row = PRECISIONS[identity.precision].row(identity.views, layout.tokens, layout.width)
@@ -112,7 +119,10 @@ class Held:
 
 
 class Appender:
-    """Adds rows to a folder; no other process may write to it meanwhile (:func:`appending`)."""
+    """Adds rows to a folder; no other process may write to it meanwhile (:func:`appending`).
+
+    The lines of ``images.txt`` after the last valid row are removed.
+    """
 
     def __init__(self, folder: Path, identity: StoreIdentity) -> None:
         self.folder, self.identity = folder, identity
@@ -123,8 +133,8 @@ class Appender:
     def append(self, hashes: Sequence[str], fields: dict[str, NDArray[Any]], errors: Sequence[float]) -> None:
         """Add b images: ``fields`` are codes [b, V, M, W] and scales [b, V, M], ``errors`` one for each.
 
-        ``hashes`` are those of their files. Raises :class:`DataError` if writing fails; earlier rows stay
-        valid.
+        ``hashes`` are those of their files. Raises :class:`DataError` if M or W differ from the folder's, or
+        if writing fails; earlier rows stay valid.
         """
         tokens, width = fields["codes"].shape[2:]
         if self.layout is None:
@@ -174,8 +184,9 @@ class Appender:
 def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
     """Lock ``folder`` during the ``with`` block, and yield an :class:`Appender`.
 
-    It waits for other processes; the lock of a killed process is released. ``identity`` is what the folder
-    must have been made with. Raises :class:`DataError` if the folder cannot be written to.
+    It waits for other processes, and prints that unless ``quiet``; the lock of a killed process is released.
+    ``identity`` is what the folder must have been made with. Raises :class:`DataError` if it has another one,
+    is damaged, or cannot be written to.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

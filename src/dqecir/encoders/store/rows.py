@@ -118,4 +118,4 @@ class HeldRows:
 
 
 PIECE = 64 * 2**20
-"""Most bytes that are copied to a device at a time."""
+"""Most bytes that are copied to a device at a time; a larger row is copied whole."""

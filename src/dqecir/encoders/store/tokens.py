@@ -114,8 +114,9 @@ class TokenStore:
     ) -> tuple[list[int], TokenStore]:
         """Build as :meth:`build`, but leave out pictures that cannot be used.
 
-        Returns the positions in ``paths`` of the pictures that can be used, and their store. The others are
-        added to ``refusals``. Raises :class:`DataError` if none can be used.
+        Returns the positions in ``paths`` of the pictures that can be used, and their store, in fp16 with one
+        view. The others are added to ``refusals``. Raises :class:`DataError` if none can be used, and if the
+        folder was made with another tower, preprocessing, number type or number of views.
         """
         identity = StoreIdentity(preprocessing.to_dict(), fingerprint, "fp16", 1)
         hashes = usable_hashes(paths)
@@ -229,7 +230,10 @@ class ReadAhead:
         self.announced: tuple[Tensor, Tensor, Future[Tensor]] | None = None
 
     def announce(self, ids: Tensor, views: Tensor) -> None:
-        """Begin to read images ``ids`` [n] in ``views`` [n]; an earlier announcement is dropped."""
+        """Begin to read images ``ids`` [n] in ``views`` [n].
+
+        The result of an earlier announcement is dropped.
+        """
         self.announced = ids, views, self.thread.submit(self.read, ids, views)
 
     def gather(self, ids: Tensor, views: Tensor) -> Tensor:
