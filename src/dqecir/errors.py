@@ -68,7 +68,7 @@ class ItemPictureError(DataError):
 
 
 class FilterError(DataError):
-    """An expression that cannot be read as a filter; the message says where and why."""
+    """A filter that cannot be read, or that does not fit the index; the message says why."""
 
 
 class EditError(DataError):

@@ -235,7 +235,7 @@ def _json_of(payload: Mapping[str, Any]) -> str | None:
 
 
 def product_hash(payload: Mapping[str, Any]) -> int | None:
-    """Return a hash of the product that an item shows; None if it shows none."""
+    """Return a hash of the product id in the payload's field :data:`PRODUCT`; None if it has none."""
     values = values_in(payload.get(PRODUCT))
     return hash64(str(values[0])) if values else None
 

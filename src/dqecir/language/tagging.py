@@ -290,7 +290,7 @@ class Tagger:
         if [notes.get(key) for key in ("roles", "operations", "values")] != known:
             raise CheckpointError(
                 f"{folder} holds a text reader with other columns and values than this version of dqecir: "
-                "save the model again"
+                "delete this folder, and the model uses the reader of this version"
             )
         whole = {
             name: tensor.float() * state[f"{name}.scale"].float()

@@ -1,4 +1,4 @@
-"""Processes that train one model together, each on its own device."""
+"""The state of this process among those that train one model together: its rank, device and waiting time."""
 
 from __future__ import annotations
 

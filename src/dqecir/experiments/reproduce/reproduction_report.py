@@ -37,7 +37,7 @@ class Report:
         write_text(out / "report.md", "\n".join(self.markdown()) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON."""
+        """Return the contents of ``report.json``: numbers of missing images and skipped questions."""
         return {
             "title": self.title,
             "facts": dict(self.facts),
