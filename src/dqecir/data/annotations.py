@@ -20,8 +20,10 @@ class Question:
     """A question of a test split, whose answer is not published."""
 
     pair_id: str
-    """The number that the data set gives the question."""
+    """Id of the question in its split: the data set's number, or for FashionIQ the category and the position
+    in its file, ``dress-12``."""
     reference: int
+    """Position of the reference image in ``Questions.image_ids``."""
     captions: tuple[str, ...]
     category: str
     subset: tuple[int, ...] = ()
@@ -32,7 +34,7 @@ class Question:
 class Questions:
     """The images, galleries and questions of a split without answers.
 
-    The fields are those of ``Benchmark``.
+    The fields are those of ``Benchmark``, with ``questions`` instead of ``triplets``.
     """
 
     name: str
@@ -45,7 +47,11 @@ class Questions:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; raises :class:`DataError`, in which ``what`` says what the file should be."""
+    """Return the contents of a JSON file.
+
+    Raises :class:`DataError`, in which ``what`` says what the file should be, if the file is missing, cannot
+    be read, or is not JSON.
+    """
     try:
         return json.loads(_read(path, what))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -55,7 +61,8 @@ def read_json(path: Path, what: str) -> Any:
 def read_text(path: Path, what: str) -> list[str]:
     """Return the lines of a text file.
 
-    Raises :class:`DataError`, in which ``what`` says what it should be.
+    Raises :class:`DataError`, in which ``what`` says what the file should be, if the file is missing, cannot
+    be read, or is not UTF-8.
     """
     try:
         return _read(path, what).splitlines()
@@ -75,11 +82,9 @@ def _read(path: Path, what: str) -> str:
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Read a JSON list of objects that all have ``fields`` (name -> type).
+    """Read a JSON list of objects that all have ``fields`` (name -> type); they may have further fields.
 
-    Raises :class:`DataError` otherwise.
-
-    ``what`` says in errors what the file should be.
+    Raises :class:`DataError`, in which ``what`` says what the file should be, for any other file.
     """
     rows = read_json(path, what)
     if not isinstance(rows, list):
@@ -128,7 +133,7 @@ def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:
 
 
 def require_images(paths: Iterable[Path], name: str) -> None:
-    """Raise :class:`DataError`, which counts them and names the first, if files are missing.
+    """Raise :class:`DataError`, which counts them and names the first three, if files are missing.
 
     ``name`` is the data set, for the error.
     """

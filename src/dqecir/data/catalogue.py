@@ -36,12 +36,15 @@ class CatalogueReport:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     counts: Mapping[str, int]
-    """``images`` -> number of all images, and name of each split -> number of its images."""
+    """``images`` -> number of all images. If the table has no problem, also name of each split of
+    ``Catalogue.splits`` -> number of its images."""
     products: int = 0
     variants: int = 0
-    """Number of rows that are variants of a product with several rows."""
+    """Number of rows with a price (in a product without prices: with an attribute) whose product has several
+    such rows."""
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Attribute -> value -> number of images, the commonest value first."""
+    """Attribute -> value (also ``?``) -> number of images that have it, the commonest value first. An image
+    may have several values."""
     roles: Mapping[str, Role] = field(default_factory=dict)
     """Column of the table -> its role."""
 
@@ -57,10 +60,11 @@ class Catalogue:
     image_paths: tuple[Path, ...]
     attributes: Mapping[str, tuple[str, ...]]
     """Column -> one value for each image; empty if it does not apply, ``UNKNOWN`` if it is unknown. If an
-    image has several prices, it is the lowest; several other values are joined to one text."""
+    image has several prices, it is the lowest; several other values are joined with ", ". Empty columns
+    are left out."""
     splits: Mapping[str, Positions]
-    """Name -> positions: ``train``, ``dev`` (a seeded 15 % of train), ``train_all`` (both), ``val``,
-    ``test``."""
+    """Name -> positions: ``train``, ``dev`` (15 % of the products or sets in the table's train, drawn with
+    the seed), ``train_all`` (both), ``val``, ``test``."""
     sets: tuple[str, ...] | None = None
     """Name of the set of near-identical images that each image is in, empty for none; all images of a set are
     in one split. None if the catalogue has no sets."""
@@ -69,7 +73,8 @@ class Catalogue:
     sold_out: tuple[bool, ...] = ()
     """For each image, whether its product is sold out."""
     products: tuple[str, ...] = ()
-    """For each image, the id of the product that it shows; empty if every image shows another product."""
+    """For each image, the id of the product that it shows, or else the path of the product's first picture.
+    May be empty if every image shows another product."""
     several: Mapping[str, Mapping[int, tuple[str, ...]]] = field(default_factory=dict)
     """Column -> position of an image -> its values, for images with several values."""
     warnings: tuple[str, ...] = ()
@@ -82,7 +87,7 @@ class Catalogue:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """For each image, what it must share a split with: its set, or else its product."""
+        """For each image, the name of its set, or else its product; images with one name share a split."""
         products = self.products if self.has_views else self.image_ids
         return tuple(name or product for name, product in zip(self.sets or products, products, strict=True))
 
@@ -104,7 +109,10 @@ class Catalogue:
         return len({self.products[i] for i in positions}) if self.has_views else len(positions)
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
-        """Return the catalogue with only these columns; raises ``DataError`` for an unknown column."""
+        """Return the catalogue with only these ``attributes``; ``roles`` and ``several`` keep all columns.
+
+        Raises ``DataError`` for an unknown column.
+        """
         for column in columns:
             if column not in self.attributes:
                 hint = nearest(column, self.attributes)
@@ -112,7 +120,10 @@ class Catalogue:
         return replace(self, attributes={column: self.attributes[column] for column in columns})
 
     def split(self, name: str) -> Positions:
-        """Return the positions of a split's images, ascending; raises ``DataError`` if there are none."""
+        """Return the positions of a split's images, ascending.
+
+        Raises ``DataError`` if the split is unknown or has no image.
+        """
         if name not in self.splits:
             raise DataError(f"the catalogue {self.folder} has no split {name!r}{nearest(name, self.splits)}")
         positions = self.splits[name]
@@ -127,8 +138,8 @@ def read_catalogue(folder: Path, seed: int = 0, sheet: str | None = None) -> Cat
     """Read the catalogue in ``folder``.
 
     ``seed`` draws ``dev``, and also train, val and test (80/10/10) if there is no column ``split``. ``sheet``
-    names a sheet of a workbook. Default: the first. Raises ``CatalogueError`` that lists every problem of the
-    folder.
+    names a sheet of a workbook. Default: the one that ``catalogue.yaml`` names, else the first visible one.
+    Raises ``CatalogueError`` that lists every problem of the folder.
     """
     table = read_catalogue_table(Path(folder), sheet)
     if table.problems:

@@ -35,9 +35,9 @@ class CatalogueSettings(Strict):
     """The settings in ``catalogue.yaml`` of a catalogue."""
 
     table: str | None = None
-    """File name of the table. Default: attributes.csv, else the only table in the folder."""
+    """File name of the table. Default: as in :func:`find_table`."""
     sheet: str | None = None
-    """Name of a workbook's sheet. Default: the first."""
+    """Name of a workbook's sheet. Default: the first visible one."""
     roles: Mapping[str, Role] = {}
     """Column -> its role. Default: guessed from its name and its cells."""
 
@@ -54,11 +54,12 @@ class CatalogueTable:
     """The pictures, product by product."""
     columns: dict[str, list[str]] = field(default_factory=dict)
     """Column -> its cells, one for each view, without columns of pictures. If a view has several prices, the
-    cell has the lowest; several other values are all in the cell."""
+    cell has the lowest; several other values are joined with ", "."""
     several: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
     """Column -> number of a view -> its values, for views with several values."""
     variants: int = 0
-    """Number of rows that are variants of a product with several rows."""
+    """Number of rows with a price (in a product without prices: with an attribute) whose product has several
+    such rows."""
     roles: dict[str, Role] = field(default_factory=dict)
     """Column of the table -> its role."""
     problems: list[str] = field(default_factory=list)
@@ -100,15 +101,18 @@ def find_table(folder: Path) -> Path | None:
     """Return the file of a folder's table; None if there is none.
 
     It is the file that ``catalogue.yaml`` names, else ``attributes.csv``, else ``attributes`` with another
-    suffix, else the only table in the folder. Raises ``DataError`` if there are several.
+    suffix, else the only table in the folder. Raises ``DataError`` if there are several, if
+    ``catalogue.yaml`` cannot be read, or if the file that it names is missing.
     """
     return _find_table(folder, _settings(folder))
 
 
 def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
-    """Return the table of a folder of pictures, as :func:`find_table` does.
+    """Return the table of a folder of pictures, as :func:`find_table` does; None if there is none.
 
-    A table with another name than ``attributes`` counts only if it names pictures.
+    Without ``sheet`` and settings in ``catalogue.yaml``, a table with another name than ``attributes`` counts
+    only if it is the only one and names pictures. ``sheet`` is the sheet of a workbook that the user names.
+    Raises ``DataError`` as :func:`find_table`.
     """
     settings = _settings(folder)
     if sheet is None and settings == CatalogueSettings() and not _called_attributes(folder):
@@ -121,7 +125,8 @@ def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
 def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTable:
     """Read the table of a folder; whatever cannot be used is listed in ``problems`` of the result.
 
-    ``sheet`` names a sheet of a workbook. Default: the first.
+    ``sheet`` names a sheet of a workbook. Default: the one that ``catalogue.yaml`` names, else the first
+    visible one.
     """
     table = CatalogueTable()
     try:
@@ -286,7 +291,7 @@ def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: 
 def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_price: bool) -> list[str]:
     """Rewrite the cells of a column of numbers so that each can be read without the others.
 
-    The cells of other columns are returned unchanged.
+    The cells of other columns are returned unchanged. Adds warnings about the column to ``table``.
     """
     given = [value for cell in cells for value in cell.split(SEPARATOR) if has_value(value)]
     odd = [value for value in given if number_in(value) is None]

@@ -85,7 +85,7 @@ def has_currency(cell: str) -> bool:
 
 
 def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
-    """Return the decimal sign of a column, by its cells that can be read in only one way.
+    """Return the decimal sign of a column, by those of its cells in which only one sign is possible.
 
     None if there is no such cell, or if fewer than four of five agree.
     """
@@ -114,9 +114,9 @@ def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> s
 
 
 def as_number(value: object) -> float:
-    """Return the number by which two values are equal; NaN if ``value`` is no number.
+    """Return the number by which two values are equal; NaN if ``value`` is no number, a bool or infinite.
 
-    Only texts that are plain decimals have one.
+    Of texts, only plain decimals with at most 15 digits, such as ``12.50``, have one.
     """
     if isinstance(value, str) and _PLAIN.fullmatch(value) and sum(map(str.isdigit, value)) <= _DIGITS:
         return float(value.replace("−", "-"))

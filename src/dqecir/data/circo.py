@@ -92,7 +92,10 @@ def read_circo_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Read a split without its answers, for a submission; arguments and errors as in :func:`read_circo`."""
+    """Read a split without its answers, for a submission: ``test`` or ``val``.
+
+    Other arguments and errors as in :func:`read_circo`.
+    """
     path, rows = _rows(folder, split, {})
     places, paths = _candidates(folder, gallery, images, check_images)
     questions = tuple(

@@ -62,7 +62,10 @@ def read_cirr(
 def read_cirr_questions(
     folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
 ) -> Questions:
-    """Read a split without its answers, for a submission; arguments and errors as in :func:`read_cirr`."""
+    """Read a split without its answers, for a submission: ``test1``, ``val`` or ``train``.
+
+    Other arguments and errors as in :func:`read_cirr`. Rankings leave out the reference.
+    """
     places, paths, rows = _read(folder, split, images, check_images, ())
     questions = tuple(
         Question(

@@ -55,7 +55,7 @@ _ENOUGH = 0.8
 _LONG = 80
 """Mean length of cells, in characters, from which on a column holds descriptions."""
 MANY_VALUES = 1000
-"""A column with more different values than this holds texts; the text reader does not learn its values."""
+"""An attribute with more different values than this holds texts, if these have a word or more on average."""
 _WORDY = 3
 """Mean number of words in cells from which on a column holds texts."""
 _JUDGED = 1000
@@ -83,8 +83,10 @@ def spaced(name: str) -> str:
 def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Role]:
     """Return the role of each column, from its name (:func:`column_name`), or else from its cells.
 
-    One column has the main pictures: the one named ``image``, else the first with a similar name, else the
-    first whose cells name pictures. Other columns of this kind have further pictures.
+    ``columns`` are the cells of each column. At most one column has the main pictures (``image``): the one
+    named ``image``, else the first with a similar name, else the first whose cells name pictures, else the
+    first whose name means further pictures. Other columns of pictures have further pictures. A column with a
+    similar name, such as ``photo``, is an attribute if its cells name no pictures.
     """
     roles = [_role_of(name, cells) for name, cells in zip(names, columns, strict=True)]
     for place, cells in enumerate(columns):
@@ -100,14 +102,15 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
 
 
 def may_hold_text(name: str) -> bool:
-    """Return whether a column may hold texts: its name is not that of an id, an address or a price."""
+    """Return whether a column may hold texts: its name means a title, a description, or no known role."""
     return _by_name(column_name(name)) in ("title", "description", None)
 
 
 def holds_text(name: str, values: Sequence[str]) -> bool:
     """Return whether words are searched in a column, from its name and its different ``values``.
 
-    These are titles, descriptions, and attributes with many values or with values of several words.
+    These are titles, descriptions, and attributes whose values have three or more words on average, or one or
+    more if there are more than :data:`MANY_VALUES` values.
     """
     some = _given(values[:_JUDGED])
     if not may_hold_text(name) or not some:

@@ -15,7 +15,10 @@ from dqecir.errors import counted
 
 @dataclass(frozen=True)
 class Record:
-    """A row whose cells are found by column name; ``line`` is its line in the file."""
+    """A row whose cells are found by column name; ``line`` is its line in the file.
+
+    ``record[name]`` is an empty text if the row has no such column.
+    """
 
     line: int
     cells: dict[str, str]
@@ -64,8 +67,8 @@ _BETWEEN_VALUES = re.compile(r"(?<!\\),\s*")
 def plain_table(table: Table) -> Table:
     """Convert an export of Shopify or WooCommerce to a plain table; any other table is returned unchanged.
 
-    Google Merchant's export already is a plain table. Notes of the result name the export, and products
-    without a picture.
+    Google Merchant's export already is a plain table. Products without a picture are left out. Notes of the
+    result name the export, and count these products. If no product has a picture, the result has a problem.
     """
     names = [column_name(name) for name in table.header]
     export = next((export for export in _EXPORTS if export.signs <= set(names)), None)

@@ -27,9 +27,11 @@ def read_fashion200k(
     """Read ``labels/*test*.txt`` and ``test_queries.txt`` in ``folder``.
 
     A line of a label file has a picture, a detection score and a description, separated by tabs; a line of
-    the queries has a reference and a target. The text of a question is ``replace A with B``, and every
-    picture with the target's description is a right answer. Pictures are in ``images`` (default: ``folder``).
-    The only split is ``test``; ``val`` means the same. With ``check_images=False`` pictures need not exist.
+    the queries has a reference and a target, separated by blanks. The text of a question is ``replace A with
+    B``: A is the first word that only the reference's description has, B the first that only the target's
+    has. Every picture with the target's description, except the reference, is a right answer. Pictures are in
+    ``images`` (default: ``folder``). The only split is ``test``; ``val`` means the same. With
+    ``check_images=False`` pictures need not exist.
 
     Raises :class:`DataError` for another split, for files that are missing or damaged, for a query about an
     unknown picture, and for missing pictures.

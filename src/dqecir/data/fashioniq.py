@@ -39,7 +39,7 @@ GALLERIES: tuple[str, ...] = get_args(Gallery)
 def read_captions(path: Path) -> list[str]:
     """Return all captions in one ``cap.<category>.<split>.json``, in order and unchanged.
 
-    Raises :class:`DataError` for any other file.
+    Raises :class:`DataError` if the file is missing or has another form, ``OSError`` if it cannot be read.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -70,8 +70,8 @@ def read_fashioniq(
     first as ``.jpg``, then as ``.png``; with ``check_images=False`` it need not exist. ``gallery`` is one of
     ``GALLERIES``; ``mask_reference`` as in :class:`Benchmark`.
 
-    ``categories`` are those to read. Raises :class:`DataError` for an unknown category or split, for a file
-    that is missing or damaged, an image that is not in its split, and missing images.
+    ``categories`` are those to read. Raises :class:`DataError` for an unknown category, split or gallery, for
+    no category, a file that is missing or damaged, an image that is not in its split, and missing images.
     """
     if split == "test":
         raise DataError(

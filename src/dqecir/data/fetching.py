@@ -1,9 +1,9 @@
 """Make a catalogue from a table that names pictures by address: download the pictures.
 
 The new folder has ``images/``; ``attributes.csv``, which is the table with file names instead of addresses,
-and the addresses in separate columns; ``not-fetched.txt``, if something is missing; and ``fetched.log`` with
-one line for each finished address, so that an interrupted run continues, and a later run fetches only new
-addresses.
+and the addresses in separate columns, without rows that have no picture; ``catalogue.yaml``, if the user sets
+roles; ``not-fetched.txt``, if something is missing; and ``fetched.log`` with one line for each finished
+address, so that an interrupted run continues, and a later run fetches only addresses that are new or failed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST_ADDRESSES = 200_000
 LEDGER, MISSING = FETCHED
 IMAGES = "images"
 _SILENT = 10
-"""After this many failures in a row, a host gets no more requests."""
+"""After this many temporary failures without a success between them, a host gets no more requests."""
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
 """What separates several addresses in a cell; a comma may also be part of an address."""
@@ -91,9 +91,13 @@ def fetch_pictures(
 ) -> FetchSummary:
     """Download the pictures that ``table`` names by http or https, and write the catalogue ``out``.
 
-    A ``catalogue.yaml`` next to the table may set roles of columns and the sheet, which ``sheet`` overrides.
-    ``downloader`` fetches one address after another. Raises :class:`DataError` if the table cannot be used,
-    if ``out`` holds other files, or if no picture could be fetched.
+    A ``catalogue.yaml`` next to the table may set roles of columns and the sheet, which ``sheet`` overrides;
+    it is ignored if it names another table. ``downloader`` fetches one address after another; addresses that
+    begin with ``//`` are fetched by https. ``quiet``: whether to hide the progress.
+
+    Raises :class:`DataError` if the table cannot be used, if it has no address or more than
+    :data:`MOST_ADDRESSES`, if ``out`` holds other files or another process writes to it, or if no picture
+    could be fetched.
     """
     source = _read(table, sheet)
     addresses = source.addresses()
@@ -181,14 +185,15 @@ def _download(
 
 
 class _Ledger:
-    """The finished addresses of a folder, in a file that is locked during a run; a context manager."""
+    """The finished addresses of a folder, in a file that is locked during a run; opened by :meth:`of`."""
 
     def __init__(self, folder: Path, file: BinaryIO) -> None:
         self._folder, self._file = folder, file
         self.files: dict[str, str] = {}
         """Address -> file, relative to the folder."""
         self.failures: dict[str, str] = {}
-        """Address -> why it is missing, from a run that was interrupted; the next run tries again."""
+        """Address -> why fetching it failed for good, in this run or the interrupted run that it continues.
+        Such an address is tried again only in a run after :meth:`finish`."""
         self._file.seek(0)
         data = self._file.read()
         for line in data.splitlines():
@@ -200,7 +205,11 @@ class _Ledger:
     @classmethod
     @contextmanager
     def of(cls, folder: Path) -> Iterator[_Ledger]:
-        """Open the ledger of ``folder``, which must be new, empty, or a catalogue that dqecir fetched."""
+        """Open the ledger of ``folder``, which must be new, empty, or a catalogue that dqecir fetched.
+
+        A context manager, which locks the ledger. Raises :class:`DataError` for any other folder, and if
+        another process has locked it.
+        """
         if folder.exists() and not (folder / LEDGER).exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds files that dqecir did not fetch: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +229,7 @@ class _Ledger:
         self._note({"address": address, "failed": reason})
 
     def finish(self) -> None:
-        """Store that all addresses of the table were tried."""
+        """Store that all addresses of the table were tried, and forget failures: the next run retries."""
         self._file.write(FETCHED_ALL)
         self._file.flush()
         self.failures.clear()
@@ -261,7 +270,8 @@ def _file_name(address: str, data: bytes) -> str:
 def _with_files(source: _Source, files: Mapping[str, str]) -> tuple[list[Row], list[int]]:
     """Return rows with file names instead of addresses, and the lines of rows that are left out.
 
-    The addresses are in further columns at the end.
+    The addresses are in further columns at the end. A row without a main picture gets its first further
+    picture that no other row shows; without one, it is left out. Rows of an export are never left out.
     """
     rows: list[Row] = []
     left_out: list[int] = []

@@ -25,7 +25,7 @@ COCO, GENOME, CROPS = Path("val2017"), Path("VG_100K_all"), Path("crops")
 """Sub-folders of the folder of pictures: COCO's val2017, all of Visual Genome 1.2, and crops of the
 latter."""
 DILATION = 0.7
-"""How far a crop extends beyond its box on each side, as a share of the box's width and height."""
+"""How far a crop extends beyond its box to the left and up, as a share of the box's width and height."""
 
 
 def read_genecis(
@@ -99,7 +99,12 @@ def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
 
 
 def crop(picture: Image.Image, box: list[float]) -> Image.Image:
-    """Cut ``box`` [x, y, w, h] and :data:`DILATION` around it, and pad the result with black to a square."""
+    """Cut ``box`` [x, y, w, h] (pixels) with a margin, and pad the result with black to a square.
+
+    As in the published loader, the cut has 1 + :data:`DILATION` times the width and height of the box, and
+    ends with the box on the right and below. At the left and upper edges of the picture it is moved inside;
+    at the other edges it is cut off.
+    """
     x, y, width, height = box
     left, top = max(0, x - DILATION * width), max(0, y - DILATION * height)
     right = min(picture.width, left + (1 + DILATION) * width)

@@ -27,6 +27,7 @@ class Judgement:
     text: str
     """The modification text as published: punctuation is partly spelled out ("dotmark")."""
     sets: tuple[tuple[int, ...], tuple[int, ...]]
+    """The results of set 1 and of set 2, in the order of the file."""
     user_scores: tuple[int, int]
     """The score from 1 to 5 that the person gave to each set."""
     preferred: int
@@ -45,8 +46,9 @@ class Preferences:
 def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: bool = True) -> Preferences:
     """Read ``hpfiq.json``: 50 judgements each of 61 people.
 
-    ``images`` is the folder with FashionIQ's images (default: ``images`` next to the file). Raises
-    :class:`DataError` if the file is missing or not the published one, or if images are missing.
+    ``images`` is the folder with FashionIQ's images (default: ``images`` next to the file); with
+    ``check_images=False`` they need not exist. Raises :class:`DataError` if the file is missing or has
+    another form, or if images are missing.
     """
     people = read_json(path, WHAT)
     if not isinstance(people, Mapping):

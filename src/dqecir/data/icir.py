@@ -21,10 +21,10 @@ def read_icir(
 ) -> Benchmark:
     """Read ``query_files.csv`` and ``database_files.csv`` in ``folder``: lines ``picture,text,instance``.
 
-    Every instance is a category with a gallery of its own. A gallery picture is a right answer if it has the
-    query's instance and text. Pictures are in ``images`` (default: ``folder``, or its parent if the paths in
-    the files begin with the folder's name, ``icir/query/…``). The only split is ``test``; ``val`` means the
-    same. With ``check_images=False`` pictures need not exist.
+    Every instance with a query is a category with a gallery of its own. A gallery picture is a right answer
+    if it has the query's instance and text; the first is the target. Pictures are in ``images`` (default:
+    ``folder``, or its parent if only there the first query's picture exists, as for paths ``icir/query/…``).
+    The only split is ``test``; ``val`` means the same. With ``check_images=False`` pictures need not exist.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a query without a right
     answer, and missing pictures.

@@ -54,9 +54,10 @@ ImageSource = str | bytes | Image.Image | StoredPicture
 
 
 def file_state(picture: StoredPicture) -> tuple[str, int, int]:
-    """Return what identifies the current contents of a picture: path, modification time, size.
+    """Return what identifies the current contents of a picture: path, modification time (ns), size (bytes).
 
-    Raises :class:`ImageError` if the file is gone.
+    For a :class:`RemotePicture`, it is the address and two zeros. Raises :class:`ImageError` if the file is
+    gone or cannot be reached.
     """
     if isinstance(picture, RemotePicture):
         return picture.address, 0, 0
@@ -74,10 +75,11 @@ def load_image(
 ) -> Image.Image:
     """Decode a picture to RGB: upright, first frame, on white if transparent, 8 bit, in sRGB.
 
-    ``source`` is a file, its bytes, or an opened picture, which is not changed. Its size is checked before it
-    is decoded. Raises :class:`ImageError` if the file is missing, empty, truncated, not a picture in one of
-    ``FORMATS``, or larger than ``max_bytes`` or ``max_pixels`` (Pillow's own limit is 178,956,970). HEIC
-    needs the extra ``heic``.
+    ``source`` is a file, its bytes, a :class:`RemotePicture`, or an opened picture, which is not changed; of
+    an opened picture, the current frame is decoded. The size is checked before that. Raises
+    :class:`ImageError` if the file is missing, empty, truncated, not a picture in one of ``FORMATS``, or
+    larger than ``max_bytes`` or ``max_pixels`` (Pillow's own limit is 178,956,970). HEIC needs the extra
+    ``heic``.
     """
     if isinstance(source, Image.Image):
         with _as_image_error("the image given"):
@@ -100,7 +102,10 @@ def _named_bytes(source: Path | str | bytes | RemotePicture, max_bytes: int) -> 
 
 
 def format_of(data: bytes) -> str:
-    """Return the format of a picture's bytes, one of ``FORMATS``; raises :class:`ImageError` for others."""
+    """Return Pillow's name of the format of a picture's bytes; raises :class:`ImageError` for other bytes.
+
+    It is one of ``FORMATS``, or ``MPO`` for a JPEG file with several pictures.
+    """
     with _as_image_error("the picture"), _opened(data) as picture:
         return str(picture.format)
 
@@ -188,10 +193,10 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 
 def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """Pad a picture on both sides until its longer side is at most ``ratio`` times the shorter (TargetPad).
+    """Pad an RGB picture on both sides until its longer side is ``ratio`` times the shorter (TargetPad).
 
-    As published, the padding of each side is rounded down; a picture within the ratio is not changed.
-    ``colour`` is the padding's.
+    As published, the padding of each side is rounded down to whole pixels, so the ratio may stay slightly
+    larger. A picture within the ratio is not changed. ``colour`` is the padding's.
     """
     width, height = picture.size
     if max(width, height) / min(width, height) < ratio:
@@ -238,8 +243,9 @@ RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 class Preprocessing(Strict):
     """How pictures are preprocessed: pad, resize the shorter side, crop the centre, normalise.
 
-    ``squash`` resizes both sides to ``size`` instead, as BLIP and SigLIP do in evaluation. If ``pad_ratio``
-    is None, nothing is padded, as in transformers for CLIP.
+    ``squash`` resizes both sides to ``size`` instead, without padding and cropping, as BLIP and SigLIP do in
+    evaluation. ``pad_ratio`` is the ratio of :func:`target_pad`; if it is None, nothing is padded, as in
+    transformers for CLIP.
     """
 
     size: int = Field(default=224, ge=1, le=4096)
@@ -327,7 +333,7 @@ class Preprocessing(Strict):
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
-        """Read settings that :meth:`to_dict` wrote; raises :class:`DataError` if something is missing."""
+        """Read settings that :meth:`to_dict` wrote; raises :class:`DataError` for any other settings."""
         try:
             return cls(
                 size=config["size"]["height"],
@@ -350,7 +356,7 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Decoded pictures: ``positions`` in the list of paths, and normalised ``pixels`` [B, 3, S, S]."""
+    """Decoded pictures: ``positions`` in the list of paths, normalised float32 ``pixels`` [B, 3, S, S]."""
 
     positions: tuple[int, ...]
     pixels: Tensor
@@ -363,11 +369,11 @@ def load_batches(
     batch_size: int = 64,
     workers: int = 4,
 ) -> Iterator[PixelBatch]:
-    """Decode ``paths`` with several threads, in order; at most two batches are in memory.
+    """Decode ``paths`` with several threads, in order; while the caller uses a batch, the next is decoded.
 
     A picture that cannot be used is added to ``refusals`` and left out of its batch; if ``refusals`` is None,
-    its :class:`ImageError` is raised. ``batch_size`` is the number of pictures in a batch, ``workers`` that
-    of threads.
+    its :class:`ImageError` is raised. ``batch_size`` is the number of paths for a batch, ``workers`` that of
+    threads. A batch without a usable picture is skipped.
     """
 
     def read(path: Path) -> Tensor | ImageError:

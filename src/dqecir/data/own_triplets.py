@@ -52,10 +52,13 @@ def read_triplets(
 ) -> Benchmark:
     """Read the questions of a split of ``folder``; rankings leave out a question's reference.
 
-    If no line has the split ``dev``, the questions about a seeded 15 % of the references of ``train`` become
-    dev; ``train_all`` is both. ``seed`` draws ``count`` questions. Default: all, in order. ``name`` is that
-    of the benchmark. Default: that of the folder. Raises :class:`DataError` for the first bad line, with its
-    number, for a split without questions, and for missing images.
+    If no line has the split ``dev``, the questions about 15 % of the references of ``train`` become dev. They
+    do not depend on ``seed``; ``train_all`` is both. ``seed`` draws ``count`` questions. Default: all, in
+    order. Galleries have only the images of the questions drawn and of ``gallery.txt``. ``name`` is that of
+    the benchmark. Default: that of the folder.
+
+    Raises :class:`DataError` if ``triplets.jsonl`` cannot be read, for the first bad line, with its number,
+    for a split without questions, and for missing images.
     """
     lines = _with_dev([_line(folder, number, text) for number, text in _written(folder / TRIPLETS)])
     chosen = [line for line in lines if line.split in _JOINED.get(split, {split})]
@@ -110,7 +113,10 @@ def _images(line: _Line) -> set[str]:
 
 
 def _with_dev(lines: list[_Line]) -> list[_Line]:
-    """Move some lines of train to dev, if dev has none; all questions about a reference stay together."""
+    """Move some lines of train to dev, if dev has none; all questions about a reference stay together.
+
+    With fewer than two references in train, nothing is moved.
+    """
     references = sorted({line.reference for line in lines if line.split == "train"})
     if any(line.split == "dev" for line in lines) or len(references) < 2:
         return lines

@@ -92,7 +92,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The pictures in a folder and its sub-folders, in order, and all other files with the reasons."""
+    """The pictures in a folder and its sub-folders, and what is left out with the reasons; sorted by path.
+
+    A folder that is left out is one entry; its files are not listed.
+    """
 
     pictures: tuple[Path, ...]
     left_out: tuple[Refusal, ...]
@@ -101,8 +104,8 @@ class PictureFiles:
 def list_pictures(root: Path) -> PictureFiles:
     """List the pictures in ``root`` and its sub-folders; nothing is decoded.
 
-    Links to folders, hidden folders, folders of thumbnails, indexes, and pictures that the service stores are
-    left out.
+    Links to folders, hidden files and folders, bins, folders of thumbnails, indexes, and pictures that the
+    service stores are left out, and so are folders that cannot be read, even ``root``.
     """
     pictures: list[Path] = []
     left_out: list[Refusal] = []
@@ -143,7 +146,10 @@ class FileNames:
         return self._readable(self._by_last_part.get(folded(name), []))
 
     def similar(self, name: str) -> list[str]:
-        """Return the relative paths of files whose name differs from ``name`` only in folder or suffix."""
+        """Return the relative paths of files with the last part of ``name``, in any folder.
+
+        If there are none: of files whose last part differs from it only in the suffix.
+        """
         last = PurePosixPath(folded(name.replace("\\", "/")))
         return self._readable(self._by_last_part.get(last.name) or self._by_stem.get(last.stem, []))
 
@@ -240,7 +246,10 @@ def _why_no_picture(path: Path) -> str | None:
 
 
 def is_picture(head: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a picture that can be read."""
+    """Return whether the first 64 bytes of a file are those of a picture in a supported format.
+
+    HEIC counts even if the extra ``heic`` is not installed.
+    """
     is_avif = head[4:8] == b"ftyp" and b"avi" in head[8:]
     return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_avif or is_heif(head)
 

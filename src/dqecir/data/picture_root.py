@@ -22,7 +22,10 @@ def is_address(stored: str) -> bool:
 
 
 def stored_path(path: Path, root: Path | None) -> str:
-    """Return a picture's path as payloads store it: relative to ``root`` if it is inside, else absolute."""
+    """Return a picture's path as payloads store it: relative to ``root`` if it is inside, else absolute.
+
+    ``root`` is an absolute path; if it is None, the result is absolute.
+    """
     whole = Path(os.path.abspath(path))  # noqa: PTH100  (a link within the root is no way out of it)
     if root is not None and whole.is_relative_to(root):
         return whole.relative_to(root).as_posix()
@@ -32,7 +35,8 @@ def stored_path(path: Path, root: Path | None) -> str:
 def picture_path(folder: Path, stored: str) -> Path:
     """Return the path of the picture that a payload of the index in ``folder`` stores as ``stored``.
 
-    A picture that the service stored is also looked for in the folder of uploads next to the index.
+    The file may be missing. A picture that the service stored is also looked for in the folder of uploads
+    next to the index. Raises :class:`EngineError` if ``pictures.json`` is damaged.
     """
     path = Path(stored)
     if not path.is_absolute():
@@ -47,6 +51,7 @@ def read_root(folder: Path) -> Path | None:
     """Return the folder that the paths of an index are relative to; None if they are absolute.
 
     If index and pictures were moved together, it is the folder at the same place relative to the index.
+    Raises :class:`EngineError` if ``pictures.json`` is damaged.
     """
     try:
         return _read(folder, (folder / FILE).stat().st_mtime_ns)

@@ -116,10 +116,11 @@ def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _as_grey(picture: Image.Image, top: float) -> Image.Image:
-    """Scale a grey picture with 16 or 32 bits, or of floats, to 8 bits without clipping.
+    """Scale a grey picture with 16 or 32 bits, or of floats, to 8 bits without clipping bright pixels.
 
     White is ``top`` for 16 bits. For 32 bit integers and floats it is the smallest of 1 (only floats), 255
-    and 65535 that is not below the brightest pixel, or else the brightest pixel.
+    and 65535 that is not below the brightest pixel, or else the brightest pixel. Pixels that are negative or
+    not finite become 0.
     """
     values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
     highest = float(values.max())

@@ -21,9 +21,10 @@ class RowPicture:
 
     row: int
     file: str
-    """Path of its file, relative to the folder; the text of the cell if there is no such file."""
+    """Path of its file, relative to the folder; the name in the cell if there is no such file, the first file
+    if the name fits several."""
     problem: str = ""
-    """Why there is no file; empty if there is one."""
+    """Why there is no file, or which several files the name fits; empty if it fits exactly one."""
     is_missing: bool = False
     """Whether the file does not exist or the cell is empty, and nothing else is wrong."""
 
@@ -39,9 +40,9 @@ class RowPictures:
 def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> RowPictures:
     """Find the file of every picture: the one with exactly that name, else the only similar one.
 
-    ``rows`` has each row's cells that name pictures; a cell may name several. Case, Unicode form and slashes
-    may differ. An address means the file named by its last part. ``lines``: the rows' lines in the file, for
-    warnings.
+    ``rows`` has each row's cells that name pictures; a cell may name several, with commas, semicolons, bars
+    or line breaks between them. Similar names differ in case, Unicode form and slashes. An address means the
+    file named by its last part, in any sub-folder. ``lines``: the rows' lines in the file, for problems.
     """
     names = FileNames(folder)
     found: list[RowPicture] = []

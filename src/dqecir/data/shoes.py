@@ -25,8 +25,9 @@ def read_shoes(
 ) -> Benchmark:
     """Read the captions and the names of the pictures of a split in ``folder``.
 
-    Pictures are anywhere in ``images`` (default: ``folder``); the data set has them in folders ``womens_*``.
-    The reference of a question decides its split. With ``check_images=False`` pictures need not exist.
+    The splits are ``train`` and ``test``; ``val`` means test. Pictures are ``.jpg`` files anywhere in
+    ``images`` (default: ``folder``); the data set has them in folders ``womens_*``. The reference of a
+    question decides its split. With ``check_images=False`` pictures need not exist.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a target outside of the
     split, and missing pictures.

@@ -33,7 +33,7 @@ MAX_UNPACKED = 500_000_000
 MAX_ROWS = 2_000_000
 MAX_COLUMNS = 1_000
 MAX_CELL = 1_000_000
-"""Most characters of a cell."""
+"""Most characters of a cell in CSV."""
 _LISTED = 5
 
 _PICTURE = re.compile(
@@ -61,7 +61,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A header and the rows below it; ``problems`` lists every row that could not be read."""
+    """A header and the rows below it.
+
+    ``problems`` are sentences about what the user must correct: rows that could not be read, a missing
+    header, too many rows or columns.
+    """
 
     name: str
     header: tuple[str, ...]
@@ -73,10 +77,13 @@ class Table:
 
 
 def read_table(path: Path, sheet: str | None = None) -> Table:
-    """Read a table; cells are in one Unicode form, and without blanks at the ends.
+    """Read a table; cells are in one Unicode form (NFC), and without blanks at the ends.
 
-    ``sheet`` names a sheet of a workbook. Default: the first. Raises :class:`DataError` if the file is no
-    table.
+    ``sheet`` names a sheet of a workbook. Default: the first visible one. A cell with an error of a
+    spreadsheet, such as ``#REF!``, becomes ``?``. A list in JSON becomes its entries with ", " between them.
+
+    Raises :class:`DataError` if the file cannot be read or is no table, and for a sheet that it does not
+    have; problems of single rows are in ``problems`` of the result.
     """
     name = path.name
     try:
@@ -170,7 +177,7 @@ def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """Return the character (comma, semicolon, tab or bar) with which the first rows have the same width."""
+    """Return the character (comma, semicolon, tab or bar) with which most first rows have one width."""
 
     def fitness(delimiter: str) -> tuple[bool, int, int]:
         sample = islice(_records(text[:100_000], delimiter), 50)
@@ -189,7 +196,11 @@ class _Broken(Row):
 
 
 def _records(text: str, delimiter: str) -> Iterator[Row]:
-    """Yield every row of a CSV text; a :class:`_Broken` one if a quotation mark is never closed."""
+    """Yield every row of a CSV text.
+
+    A row is :class:`_Broken` if a quotation mark is not closed, or only in a later row, or if a cell is
+    too long; after a cell that is too long, no more rows are yielded.
+    """
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     width = 0
@@ -214,9 +225,10 @@ def _records(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
-    """Return why several lines cannot be one row: a quotation mark is not closed in its own line.
+    """Return why ``lines`` cannot be one row; None if they can, as with a cell of several lines.
 
-    If it is closed there, return None.
+    They cannot if a quotation mark is never closed, or if a later line seems to be a row of its own.
+    ``width`` is the number of columns.
     """
     try:
         list(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))

@@ -25,7 +25,8 @@ Positions = NDArray[np.int64]
 class Triplet:
     """One question: a reference image, what should change, and the images that are right answers.
 
-    Images are positions in ``Benchmark.image_ids``.
+    Images are positions in ``Benchmark.image_ids``. Raises :class:`DataError` if the target is not among the
+    right answers or not in ``subset``, or if there is no caption.
     """
 
     reference: int
@@ -42,14 +43,15 @@ class Triplet:
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Attribute -> requested values; empty if they are not known."""
     subset: tuple[int, ...] = ()
-    """Near-identical images, ascending, with the target and without the reference (CIRR's image sets); empty
-    if the data set has none."""
+    """A small gallery of the question's own, ascending, with the target: CIRR's near-identical images without
+    the reference, or GeneCIS's gallery. Empty if the data set has none."""
     unseen_wording: bool = False
     """Whether the captions have only phrases that training never has."""
     aspects: tuple[str, ...] = ()
     """Tags by which results are also reported (CIRCO's semantic aspects)."""
     pair_id: str = ""
-    """The number that the data set gives the question; empty if there is none."""
+    """Id of the question in its split: the data set's number, or one made from the question's position in the
+    file; empty if there is none."""
 
     def __post_init__(self) -> None:
         if self.target not in self.relevant:
@@ -69,7 +71,9 @@ class Triplet:
 class Benchmark:
     """One split of one data set: images, galleries and triplets.
 
-    ``galleries``: category -> positions of its candidates, ascending.
+    ``galleries``: category -> positions of its candidates, ascending. Raises :class:`DataError` if a gallery
+    is empty or not ascending, if a triplet's category has no gallery, or if paths, attributes or products
+    have not one entry for each image.
     """
 
     name: str
@@ -118,7 +122,10 @@ class Benchmark:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the images, attributes, galleries and questions."""
+        """SHA-256, as hex, of image ids, attributes, products, galleries, questions and ``mask_reference``.
+
+        The contents of image files do not count, nor ``pair_id``, ``aspects`` and ``unseen_wording``.
+        """
         content = {
             "images": self.image_ids,
             "attributes": {column: self.attributes[column] for column in sorted(self.attributes)},
@@ -143,9 +150,10 @@ class Benchmark:
 
 
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
-    """Join several benchmarks to one; the name of a part is put before each of its categories.
+    """Join several benchmarks to one; the name of a part is put before its categories and image ids.
 
-    An attribute that a part does not have is ``UNKNOWN`` for all its images.
+    A single benchmark is returned unchanged. ``split`` and ``mask_reference`` are those of the first. An
+    attribute that a part does not have is ``UNKNOWN`` for all its images.
     """
     if len(parts) == 1:
         return parts[0]
