@@ -361,7 +361,7 @@ def token_digest(tokens: NDArray[np.float16]) -> str:
 
 @contextmanager
 def new_folder(place: Path) -> Iterator[None]:
-    """Make the folder ``place``, in place of an older one, for the ``with`` block.
+    """Make the folder ``place`` for the ``with`` block; an older folder of this name is removed.
 
     At the end its entries are flushed to disk; after an error it is removed.
     """
