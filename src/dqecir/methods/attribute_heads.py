@@ -14,7 +14,7 @@ from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
-from dqecir.settings import Strict
+from dqecir.settings import Strict, nearest
 
 _WORD = re.compile(r"\w+")
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -129,3 +129,23 @@ class AttributeHeads(nn.Module):
                 zip(self.config.columns, self.classifiers, strict=True)
             )
         }
+
+    def renamed(self, names: Mapping[str, str]) -> AttributeHeads:
+        """Return new, frozen heads with the same weights, where ``names`` maps a column to its head's name here.
+
+        A head that had the column's name is left out. Raises :class:`DataError` if there is no head of a name
+        that a column is mapped to.
+        """
+        known = list(self.config.columns)
+        for name in names.values():
+            if name not in known:
+                raise DataError(f"the model has no attribute head for {name!r}{nearest(name, known)}")
+        others = [name for name in known if name not in names and name not in names.values()]
+        sources = {**{name: name for name in others}, **names}
+        columns = {column: self.config.columns[name] for column, name in sources.items()}
+        heads = AttributeHeads(HeadsConfig(token_width=self.config.token_width, columns=columns))
+        heads.norm.load_state_dict(self.norm.state_dict())
+        for place, name in enumerate(sources.values()):
+            heads.queries.data[place] = self.queries.data[known.index(name)]
+            heads.classifiers[place].load_state_dict(self.classifiers[known.index(name)].state_dict())
+        return heads.to(self.queries.device).requires_grad_(False).eval()

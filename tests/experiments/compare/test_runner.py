@@ -300,6 +300,16 @@ def test_wrong_labels_are_given_to_one_contestant_and_told_apart(recipe_file, ga
         runner.claim_work(context({**shuffled, "shuffled_targets": 0.2}))
 
 
+def test_a_column_is_predicted_by_the_head_that_the_recipe_names(recipe_file, garments_folder, model_folder):
+    recipe = ComparisonRecipe.model_validate({**COMPARISON, "heads": {"main": "color"}})
+    folders = garments_folder, garments_folder, model_folder, recipe_file.parent / "work"
+    model = ComparisonContext(recipe, recipe_file.parent, *folders).start()
+    method = model.with_method("predicted_attributes", {"columns": ["main"]}).method
+    assert "red" in method.target_values["main"]
+    with pytest.raises(DataError, match="no attribute head for 'color'"):
+        model.with_method("predicted_attributes", {"columns": ["color"]})
+
+
 def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(recipe_file):
     contestant = {
         "title": "ablated",
@@ -406,6 +416,7 @@ def test_a_missing_stage_is_named_before_anything_runs(recipe_file, garments_fol
         ({"baselines": ["image_onyl"]}, "did you mean 'image_only'"),
         ({"baselines": [{"method": "image_only", "options": {"a": 1}}]}, "options of image only"),
         ({"gallery_column": "garmnt"}, "did you mean 'garment'"),
+        ({"heads": {"color": "colour"}}, r"no attribute head for 'colour'.*'color'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_takes_no_folder(

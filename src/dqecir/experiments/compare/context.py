@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class ComparisonContext:
 
     def start(self) -> ComposedModel:
         """Return a new copy of the model from which every contestant starts."""
-        return read_model(self.model)
+        return start_of(self.recipe, self.model)
 
     def trainer(self, title: str, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
         """Return the trainer of one stage of the contestant ``title``, which writes to the folder ``run``.
@@ -134,11 +134,22 @@ class ComparisonContext:
         ``start`` is the model folder of the previous stage. None: the model from which all contestants start.
         ``with_dev``: whether to evaluate on dev, to choose the best model.
         """
-        model = model_for(stage, read_model(start or self.model))
+        model = model_for(stage, self.start() if start is None else read_model(start))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         share = next(one.shuffled_targets for one in self.recipe.contestants if one.title == title)
         benchmark = with_shuffled_targets(self.training, share, self.recipe.question_seed)
         return build_trainer(stage, model, [(benchmark, self.training_store)], evaluator, run, quiet=True)
+
+
+def start_of(recipe: ComparisonRecipe, name: Path | str | None) -> ComposedModel:
+    """Return the model ``name`` as :func:`read_model` does, with the heads under the names in ``recipe``.
+
+    Raises :class:`DataError` if the model does not have a head that the recipe names.
+    """
+    model = read_model(name)
+    if not recipe.heads or model.heads is None:
+        return model
+    return replace(model, heads=model.heads.renamed(recipe.heads))
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.errors import DataError
+from dqecir.experiments.compare.context import start_of
 from dqecir.experiments.compare.plan import ComparisonRecipe, read_comparison, slug, stages
 from dqecir.experiments.compare.results_page import spread
 from dqecir.experiments.compare.runner import run_comparison
@@ -15,7 +16,6 @@ from dqecir.io.files import write_json, write_text
 from dqecir.io.markdown import table
 from dqecir.io.progress import console
 from dqecir.model.composed_model import ComposedModel
-from dqecir.model.public_weights import read_model
 
 METRIC = "mAP@10"
 
@@ -45,7 +45,7 @@ def compare_encoders(
     plans: dict[str, ComparisonRecipe] = {}
     refused: list[dict[str, str]] = []
     for place, name in names.items():
-        plans[place], own = fitting(recipe, folder, read_model(name), name)
+        plans[place], own = fitting(recipe, folder, start_of(recipe, name), name)
         refused += own
     values: dict[str, dict[str, list[float]]] = {}
     for place, name in names.items():

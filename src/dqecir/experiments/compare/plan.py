@@ -76,6 +76,8 @@ class ComparisonRecipe(Strict):
     """Column whose values have a gallery each. Default: one gallery of all images."""
     columns: tuple[str, ...] | None = None
     """Columns of the catalogue that are used. Default: all. Fewer columns mean more right answers."""
+    heads: dict[str, str] = Field(default_factory=dict)
+    """Column of the catalogue -> the attribute head of the model that predicts it, where the names differ."""
     max_changes: int = Field(default=3, gt=0)
     """Largest number of attributes that one question changes."""
     frozen: str | None = None
