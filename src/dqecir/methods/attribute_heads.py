@@ -131,7 +131,7 @@ class AttributeHeads(nn.Module):
         }
 
     def renamed(self, names: Mapping[str, str]) -> AttributeHeads:
-        """Return new, frozen heads with the same weights, where ``names`` maps a column to its head's name here.
+        """Return frozen heads with the same weights, where ``names`` maps a column to its head's name here.
 
         A head that had the column's name is left out. Raises :class:`DataError` if there is no head of a name
         that a column is mapped to.
