@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
+from dqecir.data.fashioniq import CATEGORIES
 from dqecir.data.genecis import TASKS
 
 
@@ -83,14 +84,28 @@ def fashion200k(folder):
     return "(R_any@1 + R_any@10 + R_any@50)/3"
 
 
+def multiturn_fashioniq(folder):
+    (folder / "data").mkdir()
+    (folder / "image_splits").mkdir()
+    for category in CATEGORIES:
+        names = [f"{category}{n}" for n in range(4)]
+        for number, name in enumerate(names):
+            picture(folder / "images" / f"{name}.jpg", number)
+        (folder / "image_splits" / f"split.{category}.val.json").write_text(json.dumps(names))
+        turns = [[f"http://shop/{name}.jpg", ["is red", "is longer"], name] for name in names[:3]]
+        rows = [{"reference": turns[: n + 1], "target": ["http://shop", names[n + 1]]} for n in range(3)]
+        (folder / "data" / f"{category}.val.json").write_text(json.dumps(rows))
+    return "(R@5 + R@8)/2"
+
+
 @pytest.mark.parametrize(
-    "write", [genecis, icir, lasco, shoes, fashion200k], ids=lambda write: write.__name__
+    "write", [genecis, icir, lasco, shoes, fashion200k, multiturn_fashioniq], ids=lambda write: write.__name__
 )
 def test_a_miniature_is_measured(write, dqecir, model_folder, tmp_path):
     data, report = tmp_path / "data", tmp_path / "report.json"
     data.mkdir()
     headline = write(data)
-    name = write.__name__.replace("icir", "i-cir")
+    name = write.__name__.replace("icir", "i-cir").replace("_", "-")
     code, out, errors = dqecir("protocol", name, "--data", data, "--model", model_folder, "--json", report)
     assert code == 0, errors
     metrics = json.loads(report.read_text())["metrics"]

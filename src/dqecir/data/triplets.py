@@ -22,6 +22,14 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a dialogue: a reference image (a position in ``Benchmark.image_ids``) and its captions."""
+
+    reference: int
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Triplet:
     """One question: a reference image, what should change, and the images that are right answers.
 
@@ -52,6 +60,9 @@ class Triplet:
     pair_id: str = ""
     """Id of the question in its split: the data set's number, or one made from the question's position in the
     file; empty if there is none."""
+    earlier: tuple[Turn, ...] = ()
+    """Earlier turns of the dialogue, oldest first; ``reference`` and ``captions`` are those of the last turn.
+    Evaluation asks by all turns together, training by the last alone."""
 
     def __post_init__(self) -> None:
         if self.target not in self.relevant:
@@ -142,6 +153,7 @@ class Benchmark:
                     triplet.ignored,
                     {column: sorted(values) for column, values in sorted(triplet.asked.items())},
                     triplet.subset,
+                    *([[turn.reference, turn.captions] for turn in triplet.earlier]),
                 ]
                 for triplet in self.triplets
             ],
@@ -203,4 +215,5 @@ def _moved(triplet: Triplet, start: int, name: str) -> Triplet:
         relevant=tuple(position + start for position in triplet.relevant),
         ignored=tuple(position + start for position in triplet.ignored),
         subset=tuple(position + start for position in triplet.subset),
+        earlier=tuple(replace(turn, reference=turn.reference + start) for turn in triplet.earlier),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.data.annotations import Question, Questions
-from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.data.triplets import Benchmark, Triplet, Turn
 from dqecir.encoders.store import Store
 from dqecir.evaluation.metrics import KEPT, RetrievalResults, Scores, collect
 from dqecir.methods.attribute_heads import TextEncoder
@@ -19,8 +19,8 @@ from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
 from dqecir.model.compose import CHUNK, compose_stored
 
-QueryFormatter = Callable[[Triplet | Question], str]
-"""Function: question -> its text."""
+QueryFormatter = Callable[[Triplet | Question | Turn], str]
+"""Function: question, or earlier turn of a question -> its text."""
 
 
 @torch.no_grad()
@@ -41,12 +41,13 @@ def embed_queries(
     references: Sequence[int],
     texts: Sequence[str],
     blank: bool = False,
+    turns: Sequence[int] | None = None,
 ) -> Tensor:
     """Return query embeddings [Q, n_q, D] on the CPU of references (positions in the store) and texts.
 
-    ``blank`` as in :func:`compose_stored`. ``encoder`` encodes the texts.
+    ``blank`` and ``turns`` as in :func:`compose_stored`. ``encoder`` encodes the texts.
     """
-    queries = compose_stored(method, store, encoder, references, texts, blank)
+    queries = compose_stored(method, store, encoder, references, texts, blank, turns)
     return torch.cat([query.embeddings.cpu() for query in queries])
 
 
@@ -76,17 +77,24 @@ def query_scores(
         )
         if not len(numbers):
             continue
-        questions = [asked[n] for n in numbers]
+        dialogues = [turns_of(asked[n]) for n in numbers]
+        turns = [turn for own in dialogues for turn in own]
         queries = embed_queries(
             method,
             store,
             encoder,
-            [question.reference for question in questions],
-            [worded(question) for question in questions],
+            [turn.reference for turn in turns],
+            [worded(turn) for turn in turns],
             blank=not with_answers,
+            turns=[len(own) for own in dialogues],
         )
         for some, scores in in_chunks(queries, targets[torch.from_numpy(gallery)], method.score_rule):
             yield category, numbers[some], scores
+
+
+def turns_of(question: Triplet | Question) -> list[Triplet | Question | Turn]:
+    """Return the turns of a question, oldest first; the question itself stands for the last."""
+    return [*(question.earlier if isinstance(question, Triplet) else ()), question]
 
 
 def in_chunks(queries: Tensor, candidates: Tensor, rule: ScoreRule) -> Iterator[tuple[slice, Scores]]:

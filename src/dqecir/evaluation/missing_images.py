@@ -55,7 +55,8 @@ def existing(path: Path) -> Path:
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
     """Return a split without its missing images, and an inventory.
 
-    A question is left out if its reference, a right answer or an image of its ``subset`` is missing.
+    A question is left out if its reference, that of an earlier turn, a right answer or an image of its
+    ``subset`` is missing.
     """
     paths, gone = _present(benchmark.image_paths)
     whole = replace(benchmark, image_paths=paths)
@@ -103,10 +104,10 @@ def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
     """Return a train split of questions that have words, with only the images that training needs.
 
     These are references and targets; with ``galleries`` (negatives from the whole gallery) all images. Image
-    sets are removed, because no loss uses them.
+    sets and earlier turns are removed, because no loss uses them.
     """
     triplets = tuple(
-        replace(triplet, subset=())
+        replace(triplet, subset=(), earlier=())
         for triplet in benchmark.triplets
         if any(caption.strip(" .?,") for caption in triplet.captions)
     )
@@ -189,7 +190,8 @@ def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
 
     ``place``: old position -> new position.
     """
-    named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
+    turns = [turn.reference for turn in triplet.earlier]
+    named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset, *turns)
     if any(image not in place for image in named):
         return None
     return replace(
@@ -199,4 +201,5 @@ def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
         relevant=tuple(place[image] for image in triplet.relevant),
         subset=tuple(place[image] for image in triplet.subset),
         ignored=tuple(place[image] for image in triplet.ignored if image in place),
+        earlier=tuple(replace(turn, reference=place[turn.reference]) for turn in triplet.earlier),
     )

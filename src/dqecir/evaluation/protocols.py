@@ -22,8 +22,9 @@ from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questi
 from dqecir.data.genecis import read_genecis
 from dqecir.data.icir import read_icir
 from dqecir.data.lasco import read_lasco
+from dqecir.data.multiturn_fashioniq import read_multiturn_fashioniq
 from dqecir.data.shoes import read_shoes
-from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.data.triplets import Benchmark, Triplet, Turn
 from dqecir.errors import DataError
 from dqecir.evaluation.metrics import (
     KEPT,
@@ -38,16 +39,26 @@ from dqecir.evaluation.metrics import (
 from dqecir.settings import nearest
 
 QueryText = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
-DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "i-cir", "lasco", "shoes", "fashion200k"]
+DataSet = Literal[
+    "fashioniq",
+    "cirr",
+    "circo",
+    "genecis",
+    "i-cir",
+    "lasco",
+    "shoes",
+    "fashion200k",
+    "multiturn-fashioniq",
+]
 
 
-def _composeae(question: Triplet | Question) -> str:
+def _composeae(question: Triplet | Question | Turn) -> str:
     if not isinstance(question, Triplet) or not question.aspects:
         raise DataError("ComposeAE's wording begins with the category: read FashionIQ with the joint gallery")
     return f"{question.aspects[0]} {' and it '.join(question.captions)}".lower()
 
 
-WORDINGS: Mapping[QueryText, Callable[[Triplet | Question], str]] = {
+WORDINGS: Mapping[QueryText, Callable[[Triplet | Question | Turn], str]] = {
     "clean_and": lambda question: join_fashioniq(question.captions),
     "raw_and": lambda question: " and ".join(question.captions),
     "covr": lambda question: blip_clean(" and ".join(question.captions), 30),
@@ -124,8 +135,8 @@ class Protocol:
         read = _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
         return replace(read, mask_reference=self.mask_reference)
 
-    def text(self, question: Triplet | Question) -> str:
-        """Return the text of a question under this protocol."""
+    def text(self, question: Triplet | Question | Turn) -> str:
+        """Return the text of a question, or of an earlier turn of it, under this protocol."""
         return WORDINGS[self.wording](question)
 
     def summarise(self, results: RetrievalResults) -> dict[str, float]:
@@ -210,6 +221,7 @@ _READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
     "lasco": lambda _, *where, **places: read_lasco(*where, **places),
     "shoes": lambda _, *where, **places: read_shoes(*where, **places),
     "fashion200k": lambda _, *where, **places: read_fashion200k(*where, **places),
+    "multiturn-fashioniq": lambda _, *where, **places: read_multiturn_fashioniq(*where, **places),
 }
 """Data set -> function that reads a split of a folder for a protocol."""
 _QUESTION_READERS: Mapping[DataSet, Callable[..., Questions]] = {
@@ -362,6 +374,15 @@ PROTOCOLS: Mapping[str, Protocol] = {
             ("R_any@1", "R_any@5", "R_any@10", "R_any@50", "R_any@100"),
             ("R_any@1", "R_any@10", "R_any@50"),
             "TIRG (arXiv 1812.07119), as its code has it: R@k of any picture with the target's description",
+        ),
+        Protocol(
+            "multiturn-fashioniq",
+            "multiturn-fashioniq",
+            False,
+            "raw_and",
+            ("R@1", "R@5", "R@8", "R@10", "R@50"),
+            ("R@5", "R@8"),
+            "multi-turn FashionIQ (arXiv 2106.04128), whose code draws the order of a turn's captions",
         ),
     )
 }

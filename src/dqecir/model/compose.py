@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -42,16 +43,22 @@ def compose_stored(
     references: Sequence[int],
     texts: Sequence[str],
     blank: bool = False,
+    turns: Sequence[int] | None = None,
 ) -> Iterator[Query]:
     """Compose references, given by their positions in ``store``, and texts into queries.
 
-    Yields :data:`CHUNK` queries at a time, in order. ``encoder`` encodes the texts. Raises :class:`DataError`
-    for an empty text, unless ``blank`` allows it.
+    Yields :data:`CHUNK` queries at a time, in order. ``encoder`` encodes the texts. ``turns``: how many
+    references and texts, one after the other, make up each query, which is the mean of the queries of its
+    turns. Default: one each. Raises :class:`DataError` for an empty text, unless ``blank`` allows it.
     """
-    for start in range(0, len(texts), CHUNK):
-        some = slice(start, start + CHUNK)
+    counts = [1] * len(texts) if turns is None else list(turns)
+    ends = list(accumulate(counts, initial=0))
+    for start in range(0, len(counts), CHUNK):
+        own = counts[start : start + CHUNK]
+        some = slice(ends[start], ends[start + len(own)])
         tokens = store.gather(torch.tensor(references[some]))
-        yield compose(method, tokens, encoder(texts[some], blank))
+        composed = compose(method, tokens, encoder(texts[some], blank))
+        yield mixed(composed, [[1.0] * count for count in own])
 
 
 def learn_images(method: Method, store: Store) -> None:

@@ -82,6 +82,12 @@ ENTRIES = (
         "reader, metric and command in miniature, by hand (tests/data/test_fashion200k.py, "
         "tests/e2e/test_benchmarks.py)",
     ),
+    Entry(
+        "multiturn-fashioniq",
+        ("data/*.val.json", "image_splits/split.*.val.json", "images"),
+        "numbers of pictures and dialogues of the real annotations; reader and command in miniature "
+        "(tests/data/test_multiturn_fashioniq.py, tests/e2e/test_benchmarks.py)",
+    ),
 )
 """All benchmarks of the package."""
 
