@@ -186,6 +186,13 @@ def _within(
             continue
         found[place] = role
         place += 1
+    _correct(words, start, end, found, named)
+    return swap
+
+
+def _correct(words: Sequence[str], start: int, end: int, found: list[Role], named: Sequence[bool]) -> None:
+    """Correct the roles of the part [start, end) by what is said after a name or right beside it."""
+    text = " ".join(words[start:end])
     gone = _GONE.search(text)
     if gone and gone.start() > 0:
         until = start + text[: gone.start()].count(" ") + 1
@@ -204,9 +211,8 @@ def _within(
     if _MISSING.search(text):
         found[start:end] = [Role.WANTED] * (end - start)
     for match in _PICTURE.finditer(text):
-        place = places[match.start()]
+        place = start + text[: match.start()].count(" ")
         found[place : place + 3] = [Role.TOLD] * 3
-    return swap
 
 
 def _preferred(words: Sequence[str], start: int, place: int, end: int, named: Sequence[bool]) -> bool:
