@@ -301,6 +301,11 @@ def test_joined_stores_are_one(tmp_path, paths):
     assert torch.equal(joined.to("cpu", 10_000).gather(ids), whole.gather(ids))
     assert joined.to("cpu", first.bytes + second.bytes - 1) is joined
     assert JoinedStore.of([first]) is first
+    assert torch.equal(joined.gather(torch.tensor([-1, -6])), whole.gather(torch.tensor([-1, -6])))
+    for store in (joined, whole):
+        for beyond in ([9], [0, 9], [-10]):
+            with pytest.raises(IndexError):
+                store.gather(torch.tensor(beyond))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -176,6 +176,7 @@ class JoinedStore:
     def __init__(self, stores: Sequence[TokenStore]) -> None:
         self.stores = tuple(stores)
         self.ends = torch.tensor([len(store) for store in stores]).cumsum(0)
+        self.places = torch.arange(len(self))
 
     @classmethod
     def of(cls, stores: Sequence[TokenStore]) -> Store:
@@ -190,7 +191,7 @@ class JoinedStore:
 
         Raises :class:`DataError` if ``ids`` is empty.
         """
-        ids = ids.cpu()
+        ids = self.places[ids.cpu()]  # Raises IndexError for an image that no store has.
         owners = torch.searchsorted(self.ends, ids, right=True)
         result: Tensor | None = None
         for place, store in enumerate(self.stores):
