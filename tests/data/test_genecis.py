@@ -56,6 +56,20 @@ def test_a_small_folder(folder):
     assert (folder / "crops" / "7_2_2_4_4.png").is_file()
 
 
+def test_pictures_with_long_ids_have_crops_of_their_own(folder):
+    for number, shade in ((2417997, 50), (2417998, 150)):
+        picture = Image.new("RGB", (16, 12), (shade,) * 3)
+        picture.save(folder / "VG_100K_all" / f"{number}.jpg", format="PNG")
+    row = question("attribute")
+    row["reference"], row["target"] = boxed(2417997, 2, 2, 4, 4), boxed(2417998, 2, 2, 4, 4)
+    (folder / "genecis" / "change_attribute.json").write_text(json.dumps([row]))
+    benchmark = read_genecis(folder)
+    (triplet,) = (one for one in benchmark.triplets if one.category == "change_attribute")
+    shown = [benchmark.image_paths[image] for image in (triplet.reference, triplet.target)]
+    assert [path.name for path in shown] == ["2417997_2_2_4_4.png", "2417998_2_2_4_4.png"]
+    assert [Image.open(path).getpixel((3, 3)) for path in shown] == [(50,) * 3, (150,) * 3]
+
+
 def test_a_crop_reaches_beyond_its_box_and_is_padded_to_a_square():
     picture = Image.fromarray(np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3))
     # x: 10 - 0.7 * 10 = 3 to 3 + 1.7 * 10 = 20; y: 2 - 0.7 * 10 < 0, so 0 to 17.

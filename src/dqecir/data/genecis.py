@@ -95,7 +95,8 @@ def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
             f"{where} needs val_image_id, or image_id and instance_bbox [x, y, w, h]: fetch it again"
         )
     assert isinstance(box, list)
-    return "_".join(f"{part:g}" for part in (int(image), *box)), GENOME / f"{image}.jpg", box
+    # 15 digits, because Python's 6 would give ids of seven digits, such as 2417997, one name.
+    return "_".join(f"{part:.15g}" for part in (int(image), *box)), GENOME / f"{image}.jpg", box
 
 
 def crop(picture: Image.Image, box: list[float]) -> Image.Image:
