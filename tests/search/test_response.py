@@ -29,6 +29,10 @@ YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
             "Only price < 40. The index has no number for year: “newer than 2019” had no effect.",
         ),
         (
+            TextReading(constraints=(NumericConstraint("price", "less", number=1234567.5),)),
+            "Only price < 1234567.5.",
+        ),
+        (
             TextReading(constraints=(NumericConstraint("price", "less", words="cheaper"),)),
             "The index has no price of the reference, so “cheaper” had no effect: filter with --where.",
         ),

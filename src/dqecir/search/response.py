@@ -269,7 +269,7 @@ def _told(constraint: NumericConstraint) -> str:
             f"The index has no {constraint.column} of the reference, so “{constraint.words}” had no effect: "
             "filter with --where."
         )
-    return f"Only {constraint.column} {constraint.order} {constraint.number:g}."
+    return f"Only {constraint.column} {constraint.order} {constraint.number:.15g}."
 
 
 def _rounded(values: Mapping[str, float], digits: int) -> dict[str, float]:
