@@ -109,8 +109,14 @@ def test_a_query_that_is_its_target_lies_nearest_to_its_own_intent(model, benchm
     assert nearest_intents(knowing, store, model.text_encoder, named) == {"other intent nearest": 0.0}
 
 
+@pytest.mark.parametrize("values", ["with values", "captions alone"])
 @pytest.mark.parametrize("kind", ["reference", "captions"])
-def test_the_lent_half_is_another_querys_and_no_right_answer(benchmark, kind):
+def test_the_lent_half_is_another_querys_and_no_right_answer(benchmark, kind, values):
+    from dataclasses import replace
+
+    if values == "captions alone":
+        triplets = tuple(replace(triplet, asked={}) for triplet in benchmark.triplets)
+        benchmark = replace(benchmark, triplets=triplets)
     changed = with_another(benchmark, kind, seed=0)
     moved = 0
     for before, after in zip(benchmark.triplets, changed.triplets, strict=True):

@@ -135,8 +135,9 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     """Give each question the reference or the captions (``kind``) of another query of its category.
 
     A reference is not used if it is the question's own or one of its right answers; captions are not used if
-    they request the same values. If none of 20 drawn queries fits, the question keeps its own part. ``seed``
-    draws. Raises :class:`DataError` if ``kind`` is neither ``reference`` nor ``captions``.
+    they request the same values or, without requested values, are the same. If none of 20 drawn queries fits,
+    the question keeps its own part. ``seed`` draws. Raises :class:`DataError` if ``kind`` is neither
+    ``reference`` nor ``captions``.
     """
     if kind not in ("reference", "captions"):
         raise DataError(f"{kind!r} is not a part of a query: choose reference or captions")
@@ -150,8 +151,11 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
         lender = triplet
         for place in random.permutation(len(company))[:20]:
             other = company[place]
-            fitting = other.reference not in (triplet.reference, *triplet.relevant)
-            if fitting if kind == "reference" else other.asked != triplet.asked:
+            if kind == "reference":
+                fitting = other.reference not in (triplet.reference, *triplet.relevant)
+            else:
+                fitting = (other.asked or other.captions) != (triplet.asked or triplet.captions)
+            if fitting:
                 lender = other
                 break
         changed.append(replace(triplet, **{kind: getattr(lender, kind)}, subset=()))
