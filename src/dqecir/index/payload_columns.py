@@ -20,9 +20,9 @@ Value = str | int | float
 
 
 def values_in(value: object) -> list[Value]:
-    """Return the comparable values in a payload's field, which holds one value or a list of several."""
-    several = value if isinstance(value, list) and len(value) > 1 else [value]
-    return [one for one in several if isinstance(one, str | int | float)]
+    """Return the comparable values in a payload's field, which holds one value or a list of values."""
+    own = value if isinstance(value, list) else [value]
+    return [one for one in own if isinstance(one, str | int | float)]
 
 
 def least_number(value: object) -> float:
