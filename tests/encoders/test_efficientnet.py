@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dqecir.encoders.efficientnet import EfficientNetLite
 from dqecir.encoders.efficientnet_weights import EFFICIENTNET_KEYS, load_efficientnet, weights_file
+from dqecir.encoders.published import read_efficientnet
 from dqecir.encoders.towers import TowerConfig, build_tower
 from dqecir.errors import CheckpointError, DataError
 from dqecir.model.composed_model import ComposedModel
@@ -110,6 +111,15 @@ def test_a_package_is_named_as_an_encoder(package):
     black = model.preprocessing(Image.new("RGB", (300, 400)))
     assert black.shape == (3, 224, 224)
     torch.testing.assert_close(black, torch.full_like(black, -127 / 128))
+
+
+@pytest.mark.parametrize("head", [None, torch.zeros(1280), torch.zeros(1280, 448, 1, 1)])
+def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path, head):
+    path = tmp_path / "other.pth"
+    state = {"fc.weight": torch.zeros(2)} if head is None else {"_conv_head.weight": head}
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"other\.pth is no EfficientNet-Lite 0, 1 or 2: name weights"):
+        read_efficientnet(path)
 
 
 def test_a_model_over_a_package_is_saved(package, tmp_path):

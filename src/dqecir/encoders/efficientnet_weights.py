@@ -49,7 +49,7 @@ def variant_of(state: Mapping[str, Tensor]) -> Variant | None:
     """Return the variant of published weights; None for weights of another network."""
     head = state.get("_conv_head.weight")
     blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
-    return None if head is None else _VARIANTS.get((len(blocks), head.shape[1]))
+    return None if head is None or head.dim() < 2 else _VARIANTS.get((len(blocks), head.shape[1]))
 
 
 def weights_file(weights: str) -> Path:

