@@ -267,6 +267,8 @@ HOSTILE = [
     (_config_says(model_type="siglip2"), "'siglip2' is not supported"),
     (_config_says(hidden_size="wide"), "describes no dinov2 that can be built"),
     (_config_says(num_attention_heads=5), "do not fit their config.json"),
+    (_config_says(image_size=[48, 32]), r"the image_size \[48, 32\], but only squares are supported"),
+    (_config_says(patch_size=[8]), r"the patch_size \[8\], but only squares are supported"),
     (_config_says(patch_size=64), "do not fit their config.json"),
     (_config_says(hidden_size=30), "describes no dinov2 that can be built|do not fit their config.json"),
     (_prepared_by(crop_size={"height": 32, "width": 40}), "preprocessing that is not supported"),
@@ -281,6 +283,29 @@ def test_a_folder_that_is_no_tower_is_refused_in_one_sentence(broken, breaks, se
         read_tower(broken)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["clip_vision_model", "siglip", "dinov2"])
+def test_sizes_may_be_pairs(tmp_path, kind):
+    folder = write(tmp_path / "tower", kind)
+    plain = read_tower(folder).config
+    said = json.loads((folder / "config.json").read_text())
+    sizes = said.get("vision_config", said)
+    sizes |= {name: [sizes[name]] * 2 for name in ("image_size", "patch_size")}
+    (folder / "config.json").write_text(json.dumps(said))
+    paired = read_tower(folder).config
+    assert (paired.image_size, paired.grid_side) == (plain.image_size, plain.grid_side)
+    sizes["image_size"] = [SIDE, SIDE + 8]
+    (folder / "config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=rf"the image_size \[{SIDE}, {SIDE + 8}\], but only squares"):
+        read_tower(folder)
+
+
+def test_a_size_that_is_no_number_is_refused_in_one_sentence(tmp_path):
+    folder = write(tmp_path / "tower", "clip_vision_model")
+    _config_says(image_size=None)(folder)
+    with pytest.raises(CheckpointError, match="has the image_size None, but one number of pixels is needed"):
+        read_tower(folder)
 
 
 def test_an_index_of_a_tower_needs_no_method(dqecir, dino, garments_folder, tmp_path):

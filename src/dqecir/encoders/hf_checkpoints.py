@@ -38,13 +38,17 @@ _FIXED = (
 
 
 def hf_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` in a folder of transformers.
+    """Read ``config.json`` in a folder of transformers; sizes [S, S] of images and patches become S.
 
-    Raises :class:`CheckpointError` if it is missing or damaged.
+    Raises :class:`CheckpointError` if it is missing or damaged, or if images or patches are not squares.
     """
     config = json_of(folder / "config.json")
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: name a folder that transformers wrote")
+    for part in (config, config.get("vision_config")):
+        for name in ("image_size", "patch_size") if isinstance(part, dict) else ():
+            if isinstance(part.get(name), list):
+                part[name] = _side(part[name], f"{folder}/config.json has the {name}")
     return config
 
 
@@ -98,8 +102,8 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
     return Blip2Config(
         tower=TowerConfig(
             kind="eva",
-            image_size=_side(vision.image_size),
-            patch_size=_side(vision.patch_size),
+            image_size=vision.image_size,
+            patch_size=vision.patch_size,
             hidden_size=vision.hidden_size,
             layers=vision.num_hidden_layers,
             heads=vision.num_attention_heads,
@@ -138,14 +142,10 @@ def _check_parts(state: Mapping[str, Tensor], layers: int, queries: int) -> None
         )
 
 
-def _side(value: int | list[int] | tuple[int, int]) -> int:
-    sides = {value} if isinstance(value, int) else set(value)
-    if len(sides) != 1:
-        raise CheckpointError(
-            f"the checkpoint needs images or patches that are not square ({value}), which is not supported: "
-            "name another one"
-        )
-    return sides.pop()
+def _side(sizes: list[Any], what: str) -> Any:
+    if len(sizes) != 2 or sizes[0] != sizes[1]:
+        raise CheckpointError(f"{what} {sizes}, but only squares are supported: name another encoder")
+    return sizes[0]
 
 
 def hf_state(state: Mapping[str, Tensor]) -> State:

@@ -65,24 +65,27 @@ def token_shape(architecture: Mapping[str, Any], side: int) -> tuple[int, int]:
 def patch_size(architecture: Mapping[str, Any]) -> int:
     """Return the side of a patch in pixels.
 
-    Raises :class:`CheckpointError` if patches are not square, or for an unsupported kind.
+    Raises :class:`CheckpointError` if it is no number, or for an unsupported kind.
     """
-    size = getattr(_class_and_config(architecture)[1], "patch_size", None)
-    if not isinstance(size, int) or size < 1:
-        raise CheckpointError(
-            f"its config.json has a patch_size {size!r}, but one number of pixels is needed: name another "
-            "encoder"
-        )
-    return size
+    return _pixels(_class_and_config(architecture)[1], "patch_size")
 
 
 def image_size(architecture: Mapping[str, Any]) -> int | None:
     """Return the side in pixels of the pictures that the tower reads; None if it reads any size.
 
-    Raises :class:`CheckpointError` for an unsupported kind.
+    Raises :class:`CheckpointError` if it is no number, or for an unsupported kind.
     """
     config = _class_and_config(architecture)[1]
-    return None if config.model_type.startswith("dino") else int(config.image_size)
+    return None if config.model_type.startswith("dino") else _pixels(config, "image_size")
+
+
+def _pixels(config: Any, name: str) -> int:
+    size = getattr(config, name, None)
+    if not isinstance(size, int) or size < 1:
+        raise CheckpointError(
+            f"its config.json has the {name} {size!r}, but one number of pixels is needed: name another encoder"
+        )
+    return size
 
 
 def loaded_state(architecture: Mapping[str, Any], state: State) -> State:
