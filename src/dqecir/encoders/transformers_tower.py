@@ -83,7 +83,8 @@ def _pixels(config: Any, name: str) -> int:
     size = getattr(config, name, None)
     if not isinstance(size, int) or size < 1:
         raise CheckpointError(
-            f"its config.json has the {name} {size!r}, but one number of pixels is needed: name another encoder"
+            f"its config.json has the {name} {size!r}, but one number of pixels is needed: name another "
+            "encoder"
         )
     return size
 
