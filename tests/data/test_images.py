@@ -345,15 +345,30 @@ def test_a_transparent_colour_lies_on_white_at_any_depth(bits, kind, row, key, s
 
 
 LONG = b"a" * 2_000_000
+PROFILE = b"Raw profile type exif"
 BULK = {
-    "zTXt": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG)),
+    "zTXt": chunk(b"zTXt", PROFILE + b"\0\0" + zlib.compress(LONG)),
     "iTXt, packed": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)),
     "iTXt": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + LONG),
-    "tEXt": chunk(b"tEXt", b"c\0" + LONG),
+    "tEXt": chunk(b"tEXt", PROFILE + b"\0" + LONG),
     "iCCP": chunk(b"iCCP", b"p\0\0" + zlib.compress(LONG)),
-    "many": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG[:1_000_000])) * 80,
-    "damaged": chunk(b"tEXt", b"c\0text")[:-1] + b"?",
-    "cut": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG)[:20]),
+    "many": chunk(b"zTXt", PROFILE + b"\0\0" + zlib.compress(LONG[:1_000_000])) * 80,
+    "damaged": chunk(b"tEXt", PROFILE + b"\0text")[:-1] + b"?",
+    "cut": chunk(b"zTXt", PROFILE + b"\0\0" + zlib.compress(LONG)[:20]),
+    "iTXt, flag 2": chunk(b"iTXt", b"XML:com.adobe.xmp\0\2\0\0\0" + zlib.compress(LONG)),
+    "zTXt, method 1": chunk(b"zTXt", PROFILE + b"\0\1" + zlib.compress(b"a")),
+    "zTXt, no method": chunk(b"zTXt", PROFILE),
+    "iCCP, method 1": chunk(b"iCCP", b"p\0\1" + zlib.compress(b"a")),
+    "iCCP, no method": chunk(b"iCCP", b"p\0"),
+    "iCCP, empty": chunk(b"iCCP", b""),
+    "named like a setting": b"".join(
+        chunk(b"tEXt", name + b"\0text") for name in (b"transparency", b"interlace", b"bbox")
+    ),
+    **{
+        f"damaged {kind}": chunk(kind.encode(), bytes(40))[:-1] + b"?"
+        for kind in ("pHYs", "tIME", "eXIf", "acTL")
+    },
+    **{f"short {kind}": chunk(kind.encode(), b"\0") for kind in ("pHYs", "gAMA", "cHRM", "acTL", "fcTL")},
 }
 
 
@@ -371,7 +386,25 @@ def test_a_large_text_takes_no_orientation_along():
     exif[0x0112] = 6
     data = encoded(RED, exif=exif)
     place = data.index(b"IDAT") - 4
-    assert load_image(data[:place] + BULK["zTXt"] + data[place:]).size == (6, 8)
+    for bulk in (BULK["zTXt"], BULK["damaged pHYs"] * 20, chunk(b"tEXt", b"Title\0text") * 20):
+        assert load_image(data[:place] + bulk + data[place:]).size == (6, 8)
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_a_text_may_hold_the_orientation(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = b"\nexif\n      34\n" + exif.tobytes().hex().encode()
+    body = text if kind == b"tEXt" else b"\0" + zlib.compress(text)
+    data = encoded(RED)
+    place = data.index(b"IDAT") - 4
+    assert load_image(data[:place] + chunk(kind, PROFILE + b"\0" + body) + data[place:]).size == (6, 8)
+
+
+def test_wrong_transparency_is_not_left_out():
+    data = png(8, 0, b"\0\x80", chunk(b"tRNS", b"\0\0")[:-1] + b"?")
+    with pytest.raises(ImageError):
+        load_image(data)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
