@@ -46,9 +46,10 @@ def hf_config(folder: Path) -> dict[str, Any]:
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: name a folder that transformers wrote")
     for part in (config, config.get("vision_config")):
-        for name in ("image_size", "patch_size") if isinstance(part, dict) else ():
-            if isinstance(part.get(name), list):
-                part[name] = _side(part[name], f"{folder}/config.json has the {name}")
+        if isinstance(part, dict):
+            for name in ("image_size", "patch_size"):
+                if isinstance(part.get(name), list):
+                    part[name] = _side(part[name], f"{folder}/config.json has the {name}")
     return config
 
 
