@@ -10,7 +10,7 @@ from PIL import Image
 
 from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.data.cells import UNKNOWN
-from dqecir.data.images import load_image
+from dqecir.data.images import format_of, load_image
 from dqecir.errors import CatalogueError, DataError
 
 
@@ -30,6 +30,17 @@ def test_reads_what_a_shop_has(tmp_path):
     catalogue = read_catalogue(folder)
     assert catalogue.attributes == {"color": ("red", UNKNOWN, "blue"), "sleeves": ("", "long", "short")}
     assert catalogue.splits["val"].tolist() == [1]
+
+
+def test_photos_of_phones_with_several_frames_are_pictures(tmp_path):
+    folder = write(tmp_path / "c", "front,color\na.mpo,red\n\"b.MPO, c.jpg\",blue\n", images=())
+    for name, shade in (("a.mpo", 40), ("b.MPO", 80), ("c.jpg", 120)):
+        frames = [Image.new("L", (4, 4), level) for level in (shade, 255)]
+        frames[0].save(folder / name, format="MPO", save_all=True, append_images=frames[1:])
+        assert format_of((folder / name).read_bytes()) == "MPO"
+    catalogue = read_catalogue(folder)
+    assert [path.name for path in catalogue.image_paths] == ["a.mpo", "b.MPO", "c.jpg"]
+    assert [load_image(path).getpixel((1, 1))[0] for path in catalogue.image_paths] == [40, 80, 120]
 
 
 def test_says_every_problem_at_once(tmp_path):

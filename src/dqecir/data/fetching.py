@@ -46,7 +46,7 @@ _SILENT = 10
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
 """What separates several addresses in a cell; a comma may also be part of an address."""
-_ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
+_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
 _LONGEST_NAME = 60
 _PICTURES: tuple[Role, ...] = ("image", "further images")
 

@@ -17,6 +17,7 @@ PICTURE_SUFFIXES = [
     ".jpeg",
     ".jpe",
     ".jfif",
+    ".mpo",
     ".png",
     ".webp",
     ".gif",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.data.cells import UNKNOWN
+from dqecir.data.picture_files import PICTURE_SUFFIXES
 from dqecir.errors import DataError, counted, reason_of
 from dqecir.settings import nearest
 
@@ -37,7 +38,7 @@ MAX_CELL = 1_000_000
 _LISTED = 5
 
 _PICTURE = re.compile(
-    r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2)(?:[?#].*)?$|^(?:https?:)?//", re.IGNORECASE
+    rf"(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))})(?:[?#].*)?$|^(?:https?:)?//", re.IGNORECASE
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
