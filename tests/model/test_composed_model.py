@@ -206,3 +206,22 @@ def test_a_text_reader_whose_weights_do_not_fit_is_refused(model, tmp_path, laye
     settings.write_text(json.dumps(notes if layers is None else {**notes, "layers": layers}))
     with pytest.raises(CheckpointError, match="weights do not fit its settings: copy it again"):
         ComposedModel.from_pretrained(tmp_path / "m")
+
+
+def test_a_named_column_that_no_vocabulary_knows_is_compared_by_its_values_names(model, tmp_path):
+    heads = model.heads.renamed({"article": "color"})
+    options = {"attributes": ["shape"], "columns": ["garment", "article"]}
+    made = replace(model, heads=heads).with_method("dqe_values", options)
+    assert set(made.method.columns) == {"garment", "article"}
+    assert [one.name for one in made.vocabularies] == ["shape", "article"] == [*made.options.attributes]
+    read = made.method.parser.asked("the article is red", {"article": {"blue": 1.0}})
+    assert read == {"article": frozenset({"red"})}
+    again = ComposedModel.from_pretrained(made.save_pretrained(tmp_path / "saved"))
+    assert again.method.columns == made.method.columns
+    assert again.fingerprint == made.fingerprint
+
+
+def test_a_named_column_brings_the_shipped_vocabulary_that_knows_it(model):
+    made = model.with_method("dqe_values", {"attributes": ["shape"], "columns": ["garment", "color"]})
+    assert [one.name for one in made.vocabularies] == ["shape", "colour"]
+    assert set(made.method.columns) == {"garment", "color"}

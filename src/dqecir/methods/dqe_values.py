@@ -62,7 +62,9 @@ class DqeValuesOptions(HeadedOptions):
     """Options of DQE with attribute values, besides those of DQE."""
 
     columns: tuple[str, ...] | None = None
-    """Catalogue columns that are compared. Default: all columns of the attributes that have heads."""
+    """Catalogue columns that are compared, each with an attribute head. A column that no vocabulary in
+    ``attributes`` knows gets a vocabulary of its values' names. Default: all columns of ``attributes`` that
+    have heads."""
     rule: Literal["likelihood", "dot"] = "likelihood"
     """The score rule. ``likelihood``: the log-probability that the candidate shows the wanted values, plus
     the base score. ``dot``: one inner product of two vectors that approximates it, which every search engine

@@ -33,6 +33,7 @@ from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import CheckpointError, DataError, reason_of
 from dqecir.io.files import whole_folder, write_json, write_text
+from dqecir.language.own_words import vocabularies_for
 from dqecir.language.reader_version import READER_VERSION
 from dqecir.language.tagging import Tagger, shipped_name, shipped_tagger
 from dqecir.language.vocabulary import Vocabulary, load_vocabulary
@@ -126,16 +127,30 @@ class ComposedModel:
         """
         kind = method_named(name)
         parsed = parse_settings(options, kind.options_type, f"the options of {name}")
-        encoder = self._encoder_for(parsed)
+        vocabularies = self.vocabularies_of(parsed)
+        if "attributes" in kind.options_type.model_fields:
+            parsed = parsed.model_copy(update={"attributes": tuple(one.name for one in vocabularies)})
+        encoder = TextEncoder(self.text_encoder.tokenizer, vocabularies, self.text_encoder.max_length)
         method = kind.build(self.backbone, parsed, context_of(encoder, self.heads)).to(self.device)
         return replace(self, method=method, options=parsed, text_encoder=encoder)
 
-    def _encoder_for(self, options: MethodOptions) -> TextEncoder:
-        """Return a text encoder with the vocabularies that ``options`` name, in their order."""
+    def vocabularies_of(self, options: MethodOptions) -> list[Vocabulary]:
+        """Return the vocabularies that ``options`` name, in their order, then those of other named columns.
+
+        A column in the options that none of these vocabularies knows gets one of this model or of the package
+        that knows it, else one in which the values of its attribute head have their own names. Raises
+        :class:`DataError` for an unknown vocabulary.
+        """
         wanted: Sequence[str] = getattr(options, "attributes", ())
         known = {vocabulary.name: vocabulary for vocabulary in self.vocabularies}
         chosen = [known[name] if name in known else load_vocabulary(name) for name in wanted]
-        return TextEncoder(self.text_encoder.tokenizer, chosen, self.text_encoder.max_length)
+        heads = self.heads.config.columns if self.heads is not None else {}
+        others = {
+            column: heads[column]
+            for column in getattr(options, "columns", None) or ()
+            if column in heads and all(one.column(column) is None for one in chosen)
+        }
+        return [*chosen, *vocabularies_for(others, self.vocabularies)]
 
     @cached_property
     def tower_fingerprint(self) -> str:

@@ -25,6 +25,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
+from dqecir.settings import parse_settings
 from dqecir.training.data import TrainingData
 from dqecir.training.loop import Evaluator, Trainer
 from dqecir.training.pretraining_data import HELD_OUT, as_sources
@@ -168,13 +169,19 @@ def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> 
     """Return the method's options; a method that compares columns gets only the columns ``had``.
 
     ``had`` are the columns of the catalogues. Heads of other columns were trained on other catalogues, and
-    would only guess. If there is no table, all columns are compared; columns in the recipe's options stay.
+    would only guess. If there is no table, all columns that a vocabulary of the options knows are compared;
+    columns in the recipe's options stay.
     Raises :class:`DataError` if the model has heads for none of the columns.
     """
-    named = "columns" in recipe.options
-    if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:
+    kind = method_named(recipe.method).options_type
+    if "columns" in recipe.options or model.heads is None or "columns" not in kind.model_fields:
         return dict(recipe.options)
-    columns = [column for column in model.heads.config.columns if not had or column in had]
+    spoken = model.vocabularies_of(parse_settings(recipe.options, kind, f"the options of {recipe.method}"))
+    columns = [
+        column
+        for column in model.heads.config.columns
+        if (not had or column in had) and any(one.column(column) is not None for one in spoken)
+    ]
     if not columns:
         raise DataError(
             f"the model has attribute heads for {', '.join(model.heads.config.columns)}, and the "

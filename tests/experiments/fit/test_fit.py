@@ -17,10 +17,11 @@ from dqecir.errors import CatalogueError, DataError
 from dqecir.evaluation.bootstrap import PairedGain
 from dqecir.experiments.fit import gain as fit_gain
 from dqecir.experiments.fit import steps
-from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
+from dqecir.experiments.fit.column_use import plan_columns
 from dqecir.experiments.fit.fit_data import LEAST_QUESTIONS, FitData
 from dqecir.experiments.fit.gain import BEFORE, FITTED
 from dqecir.experiments.fit.steps import fit_catalogue
+from dqecir.language.own_words import vocabularies_for
 from dqecir.language.parsing import Parser
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel

@@ -22,7 +22,7 @@ from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark
 from dqecir.errors import CatalogueError, DataError, EngineError, about_warnings, counted
 from dqecir.experiments.examples import answer_of, drawn_questions
-from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
+from dqecir.experiments.fit.column_use import plan_columns
 from dqecir.experiments.fit.fit_data import TOKENS, FitData
 from dqecir.experiments.fit.fit_report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
 from dqecir.experiments.fit.gain import measure
@@ -30,6 +30,7 @@ from dqecir.index.contract import Index
 from dqecir.io.files import whole_folder, write_bytes, write_json
 from dqecir.io.progress import console
 from dqecir.io.run_folder import claim
+from dqecir.language.own_words import vocabularies_for
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
 from dqecir.methods.dual_values import DualValues
