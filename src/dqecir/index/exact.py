@@ -21,14 +21,7 @@ import numpy as np
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts, facts_of_columns
-from dqecir.index.contract import (
-    Hit,
-    Index,
-    IndexHeader,
-    ItemBatch,
-    Page,
-    SearchSettings,
-)
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, SearchSettings
 from dqecir.index.filters import Filter
 from dqecir.index.generation import Generation, open_generation
 from dqecir.index.item_preferences import CatalogueText, Preference

@@ -25,13 +25,17 @@ def values_in(value: object) -> list[Value]:
     return [one for one in own if isinstance(one, str | int | float)]
 
 
+def numbers_in(value: object) -> list[float]:
+    """Return the numbers in a payload's field, as people write them."""
+    return [number for one in values_in(value) if math.isfinite(number := measured(one))]
+
+
 def least_number(value: object) -> float:
     """Return the number in a payload's field.
 
     Of several numbers it is the smallest (a product's "from" price); without a number it is NaN.
     """
-    numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
-    return min(numbers, default=math.nan)
+    return min(numbers_in(value), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class PayloadColumn:
         """
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         for text in wanted:
-            table[self._codes_by_text.get(folded(text), [])] = True
-            table[self._codes_by_number.get(as_number(text), [])] = True
+            for key in (folded(text), as_number(text)):
+                table[self._codes_by_key.get(key, [])] = True
         return table[self.codes]
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
@@ -104,19 +108,13 @@ class PayloadColumn:
         return np.array(numbers), np.array(codes), np.array(wordy)
 
     @cached_property
-    def _codes_by_text(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+    def _codes_by_key(self) -> dict[str | float, list[int]]:
+        """Text in lower case, or number -> the codes of the values that are equal to it."""
+        found: dict[str | float, list[int]] = {}
         for code, value in enumerate(self.values, start=1):
             for one in values_in(value):
                 found.setdefault(folded(str(one)), []).append(code)
-        return found
-
-    @cached_property
-    def _codes_by_number(self) -> dict[float, list[int]]:
-        found: dict[float, list[int]] = {}
-        for code, value in enumerate(self.values, start=1):
-            for number in map(as_number, values_in(value)):
-                if not math.isnan(number):
+                if not math.isnan(number := as_number(one)):
                     found.setdefault(number, []).append(code)
         return found
 

@@ -23,14 +23,7 @@ from torch import Tensor
 from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import DataError, EngineError, FilterError, UnknownItemError
 from dqecir.index.column_facts import ColumnFacts, facts_of_counts
-from dqecir.index.contract import (
-    Hit,
-    IndexHeader,
-    ItemBatch,
-    Page,
-    SearchSettings,
-    check_replaceable,
-)
+from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import values_in

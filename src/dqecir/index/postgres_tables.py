@@ -21,11 +21,11 @@ from uuid import UUID
 import numpy as np
 from torch import Tensor
 
-from dqecir.data.cells import as_number, folded, measured
+from dqecir.data.cells import as_number, folded
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError
 from dqecir.index.contract import SearchSettings
-from dqecir.index.payload_columns import values_in
+from dqecir.index.payload_columns import numbers_in, values_in
 from dqecir.index.postgres_connections import Connection, VectorExtension, run
 from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.settings import Strict
@@ -213,7 +213,9 @@ def rows_of(ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> list[I
             product=product_hash(payload),
             facts=sorted({fact for cell in payload.items() for fact in _facts_in(*cell)}),
             payload=text or "",
-            numbers=sorted({pair for name, value in payload.items() for pair in _numbers_in(name, value)}),
+            numbers=sorted(
+                {(name_hash(name), number) for name, value in payload.items() for number in numbers_in(value)}
+            ),
         )
         for item, payload, text in zip(ids, payloads, texts, strict=True)
     ]
@@ -268,12 +270,6 @@ def facts_of(name: str, value: object) -> list[UUID]:
         # Adding 0.0 turns -0.0 into 0.0.
         texts.append(f"{len(name)}:{name}#{number + 0.0!r}")
     return [UUID(bytes=_digest(text, 16)) for text in texts]
-
-
-def _numbers_in(name: str, value: object) -> Iterator[tuple[UUID, float]]:
-    for one in values_in(value):
-        if math.isfinite(number := measured(one)):
-            yield name_hash(name), number
 
 
 def name_hash(name: str) -> UUID:

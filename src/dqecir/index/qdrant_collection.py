@@ -17,14 +17,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from dqecir.errors import EngineError, reason_of
-from dqecir.index.qdrant_points import (
-    INDEXED,
-    NUMBER,
-    RECORD,
-    VECTOR,
-    Condition,
-    StoredPoint,
-)
+from dqecir.index.qdrant_points import INDEXED, NUMBER, RECORD, VECTOR, Condition, StoredPoint
 from dqecir.io.progress import console
 
 URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"

@@ -19,12 +19,12 @@ from typing import Any
 from qdrant_client import models
 from torch import Tensor
 
-from dqecir.data.cells import as_number, folded, measured
+from dqecir.data.cells import as_number, folded
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
-from dqecir.index.payload_columns import values_in
+from dqecir.index.payload_columns import numbers_in, values_in
 from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.methods.score_rules import ScoreRule
 
@@ -101,10 +101,7 @@ def points_of(
 def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload of an item's point: the item as JSON, and the fields for filters and counts."""
     known = {name: values_in(value) for name, value in payload.items()}
-    numbers = {
-        safe_name(folded(name)): [number for number in map(measured, values) if math.isfinite(number)]
-        for name, values in known.items()
-    }
+    numbers = {safe_name(folded(name)): numbers_in(value) for name, value in payload.items()}
     return {
         "item": item,
         "payload": json.dumps(dict(payload)),

@@ -30,14 +30,7 @@ from torch import Tensor
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.column_facts import SOME, ColumnFacts, NumberRange, facts_of_counts
-from dqecir.index.contract import (
-    Hit,
-    IndexHeader,
-    ItemBatch,
-    Page,
-    SearchSettings,
-    manifest_of,
-)
+from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, SearchSettings, manifest_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import place_to_build, write_lock
