@@ -60,11 +60,6 @@ def test_it_is_read_on_after_its_files_are_gone(tmp_path):
     assert stored.columns["color"].matching(["RED"]).tolist() == [True, False]
 
 
-def test_an_id_that_comes_twice_is_refused(tmp_path):
-    with pytest.raises(EngineError, match="'a' comes twice"):
-        write(tmp_path, [("a", {}), ("b", {}), ("a", {})])
-
-
 @pytest.mark.parametrize("name", [items.LINES, items.LOOKUP])
 def test_a_cut_off_file_is_refused(tmp_path, name):
     write(tmp_path, [("a", {})])

@@ -105,7 +105,8 @@ class ItemBatch:
         """Check the batch, and return its tokens in float16 on the CPU.
 
         Raises :class:`EngineError` if the tokens do not have the shape that ``header`` gives or are not
-        finite in float16, if the numbers of ids, tokens and payloads differ, or if an id is empty.
+        finite in float16, if the numbers of ids, tokens and payloads differ, or if an id is empty or comes
+        twice.
         """
         shape = (len(self.ids), header.tokens, header.size)
         if self.tokens.shape != shape:
@@ -126,9 +127,25 @@ class ItemBatch:
                 f"the tokens of {self.ids[int(broken.int().argmax())]!r} are not numbers of float16: "
                 "the model is damaged, copy it again"
             )
+        self._check_once(set())
         return stored
 
-    def check_once(self, seen: set[str]) -> None:
+    @staticmethod
+    def of_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:
+        """Yield the batches of a build.
+
+        Raises :class:`EngineError` for an id that comes twice, and if there are no items. Delete each batch
+        before asking for the next, so that only one is in memory.
+        """
+        seen: set[str] = set()
+        for batch in batches:
+            batch._check_once(seen)
+            yield batch
+            del batch
+        if not seen:
+            raise EngineError("no image can be used, so there is nothing to index: check the folder")
+
+    def _check_once(self, seen: set[str]) -> None:
         """Add the ids to ``seen``; raises :class:`EngineError` for an id that is in it already."""
         for item in self.ids:
             if item in seen:
@@ -187,8 +204,8 @@ class Index(ABC):
         An item replaces the one with the same id, and takes the last place in the order of adding.
 
         The items with the ids ``instead_of`` are deleted in the same change, so that every search finds
-        either the old or the new items. Raises :class:`EngineError`, without a change, for an id that comes
-        twice, as :meth:`ItemBatch.as_stored`, and if another writer does not finish in time.
+        either the old or the new items. Raises :class:`EngineError`, without a change, as
+        :meth:`ItemBatch.as_stored`, and if another writer does not finish in time.
         """
 
     @abstractmethod

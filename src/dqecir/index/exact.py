@@ -121,7 +121,8 @@ class ExactIndex(Index):
             number = 1 + (old.generation if old else 0)
             # Keep settings only for the same model: how many candidates are enough depends on the model.
             quick = old.quick if old and old.header == header else None
-            entry = write_segment(place, number, header, stored_parts(header, batches), quick)
+            parts = stored_parts(header, ItemBatch.of_build(batches))
+            entry = write_segment(place, number, header, parts, quick)
             manifest = Manifest(generation=number, header=header, segments=(entry,), quick=quick)
             write_manifest(place, manifest)
             sweep(place, manifest)

@@ -179,7 +179,6 @@ class ItemsWriter:
         """
         self._place = place
         self._file = (place / LINES).open("wb")
-        self._ids: set[str] = set()
         self._hashes, self._starts = array("Q"), array("q", [0])
         self._names = names
         self._coders = {name: ColumnCoder() for name in names or ()}
@@ -192,10 +191,8 @@ class ItemsWriter:
         return len(self._hashes)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Write items; raises :class:`EngineError` for an id that comes twice."""
+        """Write items; no id may come twice."""
         for item_id, payload in entries:
-            if item_id in self._ids:
-                raise EngineError(f"the item {item_id!r} comes twice: give every item its own id")
             line = _head(item_id) + json.dumps(payload).encode("ascii") + b"]\n"
             self._file.write(line)
             known = {
@@ -205,7 +202,6 @@ class ItemsWriter:
                 self._coders.setdefault(name, ColumnCoder()).add(len(self), value)
             if self._text is not None:
                 self._text.add(len(self), known)
-            self._ids.add(item_id)
             self._hashes.append(hash_of(item_id))
             self._starts.append(self._starts[-1] + len(line))
 

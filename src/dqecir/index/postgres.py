@@ -165,7 +165,6 @@ class PostgresIndex(RemoteIndex):
         if not batch.ids:
             return
         vectors = vectors_of(batch.ids, batch.as_stored(self.header))
-        batch.check_once(set())
         rows = rows_of(batch.ids, batch.payloads)
 
         def change(now: _Snapshot) -> StoreRecord:

@@ -32,7 +32,6 @@ from dqecir.index.postgres_records import (
     stores_of,
 )
 from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of, vectors_of
-from dqecir.index.remote_items import batches_to_build
 
 _WIDEST = 16_000
 """Largest width of pgvector's halfvec."""
@@ -62,7 +61,7 @@ def build_store(
     with _alone(location) as connection:
         with folder, _building(connection, location, store, header.size):
             record = StoreRecord(header=header, store=name, generation=0)
-            for batch in batches_to_build(batches):
+            for batch in ItemBatch.of_build(batches):
                 vectors = vectors_of(batch.ids, batch.as_stored(header))
                 rows = rows_of(batch.ids, batch.payloads)
                 with connection.transaction():

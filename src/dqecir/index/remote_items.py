@@ -157,20 +157,6 @@ class RemoteIndex(Index):
         return self.record.items
 
 
-def batches_to_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:
-    """Yield the batches of a build; raises :class:`EngineError` for an id that comes twice, and for no items.
-
-    Delete each batch before asking for the next, so that only one is in memory.
-    """
-    seen: set[str] = set()
-    for batch in batches:
-        batch.check_once(seen)
-        yield batch
-        del batch
-    if not seen:
-        raise EngineError("no image can be used, so there is nothing to index: check the folder")
-
-
 def page_of(found: Sequence[StoredItem], limit: int) -> Page:
     """Return a page of ``limit`` items; ``found`` has one more item if there is a next page."""
     entries = [(item.id, item.payload) for item in found[:limit]]

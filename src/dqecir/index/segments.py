@@ -387,8 +387,7 @@ def write_segment(
     """Write a segment with all items of ``parts``, one part in memory at a time; return its entry.
 
     No manifest names it yet. Its vectors are projected if ``settings`` need it. ``folder`` is the index's,
-    ``generation`` the number of its next generation. Raises :class:`EngineError` for an id that comes twice,
-    and if there are no items; the files are then removed.
+    ``generation`` the number of its next generation. After an error the files are removed.
     """
     place = folder / f"s{generation:08}"
     path, digest, longest = place / "tokens.npy", hashlib.sha256(), 0.0
@@ -400,8 +399,6 @@ def write_segment(
             digest.update(tokens.data)
             if header.score_rule == "dot":
                 longest = max(longest, _longest(tokens))
-        if not len(items):
-            raise EngineError("no image can be used, so there is nothing to index: check the folder")
         file.seek(0)
         write_head(file, len(items), header)
         file.flush()

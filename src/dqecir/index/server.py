@@ -62,7 +62,6 @@ from dqecir.index.remote_items import (
     RemoteIndex,
     StoredItem,
     StoreLocation,
-    batches_to_build,
     best_hits,
     page_of,
 )
@@ -145,7 +144,6 @@ class ServerIndex(RemoteIndex):
         if not batch.ids:
             return
         batch.as_stored(self.header)
-        batch.check_once(set())
         with write_lock(self.folder):
             change = self._claimed()
             gone = _mark(change, [*batch.ids, *instead_of])
@@ -423,7 +421,7 @@ def build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) ->
         record = IndexRecord(header=header, writer=name, claim=name, generation=0, oldest=1)
         change = _Change(collection, record, name)
         with being_built(collection):
-            for batch in batches_to_build(batches):
+            for batch in ItemBatch.of_build(batches):
                 change = _written(change, batch)
                 del batch
         collection.write_record(_payload_of(change.record.model_copy(update={"generation": 1})))
