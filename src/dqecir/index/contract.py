@@ -21,6 +21,7 @@ from dqecir.data.picture_root import is_address, picture_path
 from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts
 from dqecir.index.filters import Equal, Filter
+from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns
 from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.settings import Strict
@@ -28,7 +29,7 @@ from dqecir.settings import Strict
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dqecir.index.item_preferences import CatalogueText, Preference
+    from dqecir.index.item_preferences import CatalogueText
     from dqecir.model.composed_model import ComposedModel
 
 
@@ -91,6 +92,18 @@ class Page(NamedTuple):
     entries: list[tuple[str, Mapping[str, Any]]]
     next: str | None
     """The ``after`` of the next page; None on the last page."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The checked arguments of one call of :meth:`Index.search`; each list has an entry for each query."""
+
+    queries: Tensor
+    """Float32 [B, n_q, D]."""
+    k: int
+    exclude: Sequence[Sequence[str]]
+    where: Filter | None
+    prefer: Sequence[Preference]
 
 
 @dataclass(frozen=True)
@@ -367,7 +380,6 @@ class Index(ABC):
         Raises :class:`UnknownItemError` for an unknown id.
         """
 
-    @abstractmethod
     def search(
         self,
         queries: Tensor,
@@ -381,8 +393,16 @@ class Index(ABC):
         If fewer items are allowed, all of them are returned. Items with equal scores come in the order of
         adding. ``exclude``: for each query, ids to leave out; unknown ids are ignored. ``where``: only items
         that it allows. ``prefer``: for each query, what is added to the scores of items. Raises
-        :class:`EngineError` as :meth:`check_search`, and ``FilterError`` as :meth:`Filter.check`.
+        :class:`EngineError` if an argument does not fit this index, and ``FilterError`` as
+        :meth:`Filter.check`.
         """
+        self.check_search(queries, k, exclude)
+        without, wished = exclude or [()] * len(queries), prefer or [Preference()] * len(queries)
+        return self._search(Search(queries.float(), k, without, where, wished))
+
+    @abstractmethod
+    def _search(self, asked: Search) -> list[list[Hit]]:
+        """Return the hits of :meth:`search`."""
 
     @property
     def text(self) -> CatalogueText | None:

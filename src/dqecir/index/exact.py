@@ -21,10 +21,10 @@ import numpy as np
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts, facts_of_columns
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, SearchSettings
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, Search, SearchSettings
 from dqecir.index.filters import Filter
 from dqecir.index.generation import Generation, open_generation
-from dqecir.index.item_preferences import CatalogueText, Preference
+from dqecir.index.item_preferences import CatalogueText
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import place_to_build, write_lock
@@ -79,31 +79,15 @@ class ExactIndex(Index):
         found = np.array([segment.stored[row] for segment, row in rows], dtype=np.float16)
         return as_tensor(found.reshape(len(ids), self.header.tokens, self.header.size))
 
-    def search(
-        self,
-        queries: Tensor,
-        k: int,
-        exclude: Sequence[Sequence[str]] | None = None,
-        where: Filter | None = None,
-        prefer: Sequence[Preference] | None = None,
-    ) -> list[list[Hit]]:
+    def _search(self, asked: Search) -> list[list[Hit]]:
         from dqecir.index.scan import best_of_segments  # It imports torch, which is not needed to read facts.
 
-        self.check_search(queries, k, exclude)
         now = self._current
         if not now.segments:
-            return [[] for _ in queries]
-        now.check(where)
-        found = best_of_segments(
-            now.segments,
-            queries,
-            k,
-            self.header.score_rule,
-            exclude,
-            where,
-            now.manifest.quick,
-            None if prefer is None or not any(prefer) else now.added(prefer),
-        )
+            return [[] for _ in asked.queries]
+        now.check(asked.where)
+        added = now.added(asked.prefer) if any(asked.prefer) else None
+        found = best_of_segments(now.segments, asked, self.header.score_rule, now.manifest.quick, added)
 
         def hit(value: float, place: int) -> Hit:
             item_id, payload = now.entry(place)

@@ -18,14 +18,20 @@ from random import Random
 from typing import Any, Self, TypeVar
 
 import psycopg
-from torch import Tensor
 
 from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import DataError, EngineError, FilterError, UnknownItemError
 from dqecir.index.column_facts import ColumnFacts, facts_of_counts
-from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, SearchSettings, check_replaceable
+from dqecir.index.contract import (
+    Hit,
+    IndexHeader,
+    ItemBatch,
+    Page,
+    Search,
+    SearchSettings,
+    check_replaceable,
+)
 from dqecir.index.filters import Filter
-from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import values_in
 from dqecir.index.postgres_building import TrialGraph, build_store
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
@@ -209,24 +215,44 @@ class PostgresIndex(RemoteIndex):
     def refresh(self) -> None:
         _ = self.record
 
-    def search(
-        self,
-        queries: Tensor,
-        k: int,
-        exclude: Sequence[Sequence[str]] | None = None,
-        where: Filter | None = None,
-        prefer: Sequence[Preference] | None = None,
-    ) -> list[list[Hit]]:
-        self.check_search(queries, k, exclude)
-        without, wished = exclude or [()] * len(queries), prefer or [Preference()] * len(queries)
-        asked = _Question(queries.float(), k, without, where, wished, self._trial)
-        record, found = self._batch(asked.statements)
-        if len(found) > len(queries):
+    def _search(self, asked: Search) -> list[list[Hit]]:
+        record, found = self._batch(lambda now: self._statements(asked, now))
+        if len(found) > len(asked.queries):
             found = found[1:]  # The first statement sets up the graph.
             # A search of the graph may end before it has found enough items, mostly because of a filter.
-            if any(len(rows) < k for rows in found):
-                found = self._read(asked.rows)
-        return asked.hits(found, record.header)
+            if any(len(rows) < asked.k for rows in found):
+                found = self._read(lambda now: self._found_or_scanned(asked, now))
+        return [
+            best_hits(query, [stored_item(*row) for row in rows], asked.k, record.header, preference)
+            for query, rows, preference in zip(asked.queries, found, asked.prefer, strict=True)
+        ]
+
+    def _statements(self, asked: Search, now: _Snapshot) -> list[Condition]:
+        """Return the SQL of a search: scans, or the graph's settings and its searches.
+
+        Without the graph, there is one scan for each query; with it, first the settings and then one search
+        for each query. The graph is used if the index has one, and if the filter allows more than :data:`FEW`
+        items (or ``exact_up_to``, if that is more). A scan adds preferences to the scores of all items; with
+        the graph they are added only to the items that it finds first.
+        """
+        limit, record = now.limit(asked.where), now.record
+        quick, graph = self._trial or (record.quick, record.graph)
+        if quick is None or graph is None or not now.allows_more_than(max(FEW, quick.exact_up_to), limit):
+            return _scans(asked, now, range(len(asked.queries)))
+        count = SPARE + (max(asked.k, PREFERRED) if any(asked.prefer) else asked.k)
+        ways = [
+            near(now.store, graph, record.header.size, query_text(query[0]), both(limit, but_not(ids)), count)
+            for query, ids in zip(asked.queries, asked.exclude, strict=True)
+        ]
+        return [graph_settings(min(MOST, max(quick.candidates, count))), *ways]
+
+    def _found_or_scanned(self, asked: Search, now: _Snapshot) -> list[list[Row]]:
+        """Return the rows of each query; where the graph finds too few items, those of a scan."""
+        found = now.all_rows(self._statements(asked, now))[-len(asked.queries) :]
+        few = [row for row, rows in enumerate(found) if len(rows) < min(asked.k, now.record.items)]
+        for row, rows in zip(few, now.all_rows(_scans(asked, now, few)), strict=True):
+            found[row] = rows
+        return found
 
     def matching(self, where: Filter) -> dict[str, Mapping[str, Any]]:
         return {item.id: item.payload for item in self._found(lambda now: now.limit(where), False)}
@@ -488,66 +514,16 @@ def _drawn(seed: int) -> str:
     return f"hashint8extended(hash, '{(seed + 2**63) % 2**64 - 2**63}')"
 
 
-@dataclass(frozen=True)
-class _Question:
-    """The arguments of one call of :meth:`PostgresIndex.search`, with queries [B, 1, D].
-
-    A scan adds preferences to the scores of all items; with the graph they are added only to the items that
-    it finds first.
-    """
-
-    queries: Tensor
-    k: int
-    without: Sequence[Sequence[str]]
-    where: Filter | None
-    prefer: Sequence[Preference]
-    trial: tuple[SearchSettings | None, VectorGraph | None] | None
-    """Settings and graph to search with. Default: those of the index."""
-
-    def statements(self, now: _Snapshot) -> list[Condition]:
-        """Return the SQL of the search: scans, or the graph's settings and its searches.
-
-        Without the graph, there is one scan for each query; with it, first the settings and then one search
-        for each query. The graph is used if the index has one, and if the filter allows more than :data:`FEW`
-        items (or ``exact_up_to``, if that is more).
-        """
-        limit, record = now.limit(self.where), now.record
-        quick, graph = self.trial or (record.quick, record.graph)
-        if quick is None or graph is None or not now.allows_more_than(max(FEW, quick.exact_up_to), limit):
-            return self._scans(now, range(len(self.queries)))
-        count = SPARE + (max(self.k, PREFERRED) if any(self.prefer) else self.k)
-        ways = [
-            near(now.store, graph, record.header.size, query_text(query[0]), allowed, count)
-            for query, allowed in zip(self.queries, self._allowed(limit), strict=True)
-        ]
-        return [graph_settings(min(MOST, max(quick.candidates, count))), *ways]
-
-    def rows(self, now: _Snapshot) -> list[list[Row]]:
-        """Return the rows of each query; where the graph finds too few items, those of a scan."""
-        found = now.all_rows(self.statements(now))[-len(self.queries) :]
-        few = [row for row, rows in enumerate(found) if len(rows) < min(self.k, now.record.items)]
-        for row, rows in zip(few, now.all_rows(self._scans(now, few)), strict=True):
-            found[row] = rows
-        return found
-
-    def _scans(self, now: _Snapshot, rows: Sequence[int]) -> list[Condition]:
-        columns, allowed = now.record.columns(), self._allowed(now.limit(self.where))
-        scans = []
-        for row in rows:
-            query = self.queries[row, 0]
-            added = preferred(self.prefer[row], columns, query)
-            scans.append(scan(now.store, query_text(query), allowed[row], added, self.k + SPARE))
-        return scans
-
-    def _allowed(self, limit: Condition) -> list[Condition]:
-        return [both(limit, but_not(ids)) for ids in self.without]
-
-    def hits(self, found: Sequence[Sequence[Row]], header: IndexHeader) -> list[list[Hit]]:
-        """Return the best ``k`` hits of each query among its rows ``found``."""
-        return [
-            best_hits(query, [stored_item(*row) for row in rows], self.k, header, preference)
-            for query, rows, preference in zip(self.queries, found, self.prefer, strict=True)
-        ]
+def _scans(asked: Search, now: _Snapshot, rows: Sequence[int]) -> list[Condition]:
+    """Return the SQL that scores all allowed items for the queries in ``rows``."""
+    columns, limit = now.record.columns(), now.limit(asked.where)
+    scans = []
+    for row in rows:
+        query = asked.queries[row, 0]
+        allowed = both(limit, but_not(asked.exclude[row]))
+        added = preferred(asked.prefer[row], columns, query)
+        scans.append(scan(now.store, query_text(query), allowed, added, asked.k + SPARE))
+    return scans
 
 
 def _parts_of(record: StoreRecord) -> tuple[object, ...]:

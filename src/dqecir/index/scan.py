@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.index.contract import SearchSettings
-from dqecir.index.filters import Filter
+from dqecir.index.contract import Search, SearchSettings
 from dqecir.index.item_preferences import Scores
 from dqecir.index.segments import Segment
 from dqecir.methods.score_rules import ScoreRule
@@ -45,26 +44,24 @@ Best = list[tuple[float, int]]
 
 def best_of_segments(
     segments: Sequence[Segment],
-    queries: Tensor,
-    k: int,
+    asked: Search,
     rule: ScoreRule,
-    exclude: Sequence[Sequence[str]] | None = None,
-    where: Filter | None = None,
-    settings: SearchSettings | None = None,
-    added: Sequence[Scores] | None = None,
+    settings: SearchSettings | None,
+    added: Sequence[Scores] | None,
 ) -> list[Best]:
-    """Return the best ``k`` items of each query [B, n_q, D], or all that are allowed if there are fewer.
+    """Return the best ``k`` items of each query, or all that are allowed if there are fewer.
 
-    ``exclude`` and ``where`` as in :meth:`Index.search`. If a segment has more than ``settings.exact_up_to``
-    allowed items, its projected vectors choose the items to score, if it has them; without ``settings``, or
-    with ``added``, all allowed items are scored. ``added``: for each segment, numbers [B, N] to add to the
-    scores of its N items. Rows are counted through all segments. ``rule`` is the score rule.
+    If a segment has more than ``settings.exact_up_to`` allowed items, its projected vectors choose the items
+    to score, if it has them; without ``settings``, or with ``added``, all allowed items are scored.
+    ``added`` is what the preferences add: for each segment, numbers [B, N] to add to the scores of its N
+    items. Rows are counted through all segments. ``rule`` is the score rule.
     """
+    queries, k = asked.queries, asked.k
     found: list[Best] = [[] for _ in queries]
     start = 0
     for number, segment in enumerate(segments):
-        allowed = segment.allowed(where)
-        left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
+        allowed = segment.allowed(asked.where)
+        left_out = [segment.rows(ids) for ids in asked.exclude]
         more = None if added is None else torch.from_numpy(added[number])
         scan = Scan(segment.tokens, rule, segment.longest)
         # Numbers that are added may make any item the best, so score all.

@@ -25,14 +25,12 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.column_facts import SOME, ColumnFacts, NumberRange, facts_of_counts
-from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, SearchSettings, manifest_of
+from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, Search, SearchSettings, manifest_of
 from dqecir.index.filters import Filter
-from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import place_to_build, write_lock
 from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
@@ -95,7 +93,11 @@ class ServerLocation(StoreLocation):
 
 
 class _State(NamedTuple):
-    """The open generation of a reader: its collection and record. Writers do not change it."""
+    """One generation: its collection and record.
+
+    Writers do not change that of a reader. In a change in progress, the record names the change (``claim``)
+    as the only one, and has the attributes and items that the change has written so far.
+    """
 
     collection: Collection
     record: IndexRecord
@@ -104,18 +106,9 @@ class _State(NamedTuple):
         """Return the condition for points that belong to this generation and fulfil all of ``more``."""
         return visible(self.record.generation, *more)
 
-
-class _Change(NamedTuple):
-    """A change in progress; the collection's record names it as the only one (``claim``)."""
-
-    collection: Collection
-    record: IndexRecord
-    """The record, with the items that the change has written so far."""
-    name: str
-
     @property
-    def generation(self) -> int:
-        """Number of the generation that the change makes."""
+    def following(self) -> int:
+        """Number of the generation that a change of this one makes."""
         return self.record.generation + 1
 
 
@@ -169,7 +162,7 @@ class ServerIndex(RemoteIndex):
             collection, before, wanted = change.collection, change.record, list(payloads)
             record = _with_indexes(collection, before, before.with_attributes(payloads.values()))
             for start in range(0, len(wanted), WRITTEN):
-                if _record(collection, self.folder).claim != change.name:
+                if _record(collection, self.folder).claim != before.claim:
                     raise self._slower()
                 there = self._state.seen(among("item", wanted[start : start + WRITTEN]))
                 points = collection.scroll(there, 0, WRITTEN, tokens=False)
@@ -203,25 +196,8 @@ class ServerIndex(RemoteIndex):
                 "the engine server compares every item: the number of candidates cannot be set, leave it out"
             )
 
-    def search(
-        self,
-        queries: Tensor,
-        k: int,
-        exclude: Sequence[Sequence[str]] | None = None,
-        where: Filter | None = None,
-        prefer: Sequence[Preference] | None = None,
-    ) -> list[list[Hit]]:
-        self.check_search(queries, k, exclude)
-        queries = queries.float()
-
-        def answers(state: _State) -> list[list[Hit]]:
-            if not state.record.items:
-                return [[] for _ in queries]
-            more = _conditions(where, state.record)
-            limits = [state.seen(*more, *_without(ids)) for ids in exclude or [[] for _ in queries]]
-            return _best(state, queries, k, limits, prefer)
-
-        return self._of_one_generation(answers)
+    def _search(self, asked: Search) -> list[list[Hit]]:
+        return self._of_one_generation(lambda state: _best(state, asked))
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Call ``read`` with the open generation, and return its result.
@@ -329,42 +305,42 @@ class ServerIndex(RemoteIndex):
         collection = self._state.collection
         return {"engine": "server", **super().info(), "server": collection.url, "collection": collection.name}
 
-    def _claimed(self) -> _Change:
+    def _claimed(self) -> _State:
         """Begin a change of the newest generation; the caller holds the lock of writers.
 
         What killed writers have left is removed first. Raises :class:`EngineError` if another writer was
         faster.
         """
         self._open_newest(_collection_of(self.folder).patient)
-        collection, record, name = self._state.collection.patient, self._state.record, uuid.uuid4().hex
+        collection, record = self._state.collection.patient, self._state.record
         left = {by: collection.writers(unfinished(by, record), by) for by in CHANGED}
-        claimed = record.model_copy(update={"claim": name})
+        claimed = record.model_copy(update={"claim": uuid.uuid4().hex})
         if not _replaced(collection, record, claimed):
             raise self._slower()
         # A writer that wrote these points before this claim can no longer finish its change.
         for by, names in left.items():
             for one in names:
                 _take_back(collection, by, one)
-        return _Change(collection, claimed, name)
+        return _State(collection, claimed)
 
-    def _commit(self, change: _Change, gone: int = 0) -> None:
+    def _commit(self, change: _State, gone: int = 0) -> None:
         """Make what a change has written the current generation; it has deleted ``gone`` items.
 
         Raises :class:`EngineError` if another writer was faster.
         """
-        collection, before = change.collection, change.record
+        collection, before = change
         record = before.model_copy(
             update={
-                "writer": change.name,
-                "generation": change.generation,
-                "oldest": max(before.oldest, change.generation - KEPT),
+                "writer": before.claim,
+                "generation": change.following,
+                "oldest": max(before.oldest, change.following - KEPT),
                 "items": before.items - gone,
             }
         )
         foreign = (unfinished(by, record) for by in CHANGED)
         if any(map(collection.count, foreign)) or not _replaced(collection, before, record):
             for by in CHANGED:
-                _take_back(collection, by, change.name)
+                _take_back(collection, by, before.claim)
             raise self._slower()
         with self._opening:
             self._state = self._state._replace(record=record)
@@ -418,8 +394,9 @@ def build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) ->
     collection.create((header.tokens, header.size))
     try:
         name = uuid.uuid4().hex
-        record = IndexRecord(header=header, writer=name, claim=name, generation=0, oldest=1)
-        change = _Change(collection, record, name)
+        change = _State(
+            collection, IndexRecord(header=header, writer=name, claim=name, generation=0, oldest=1)
+        )
         with being_built(collection):
             for batch in ItemBatch.of_build(batches):
                 change = _written(change, batch)
@@ -465,12 +442,12 @@ def _payload_of(record: IndexRecord) -> dict[str, str]:
     return {"record": record.model_dump_json(), "change": record.writer, "claim": record.claim}
 
 
-def _written(change: _Change, batch: ItemBatch) -> _Change:
+def _written(change: _State, batch: ItemBatch) -> _State:
     """Write the items of a batch; return the change with these items in its record."""
-    collection, record, _ = change
-    stored = batch.as_stored(record.header)
-    record = _with_indexes(collection, record, record.with_items(batch.payloads))
-    points = points_of(batch, stored, change.record.next, change.generation, change.name)
+    collection, before = change
+    stored = batch.as_stored(before.header)
+    record = _with_indexes(collection, before, before.with_items(batch.payloads))
+    points = points_of(batch, stored, before.next, change.following, before.claim)
     while part := list(islice(points, WRITTEN)):
         collection.write(part)
     return change._replace(record=record)
@@ -486,13 +463,13 @@ def _with_indexes(collection: Collection, before: IndexRecord, after: IndexRecor
     return after
 
 
-def _mark(change: _Change, ids: Sequence[str]) -> int:
+def _mark(change: _State, ids: Sequence[str]) -> int:
     """Mark the items with these ids as deleted by a change; return how many there were."""
     wanted, collection, count = list(dict.fromkeys(ids)), change.collection, 0
     for start in range(0, len(wanted), MARKED):
-        there = visible(change.generation, among("item", wanted[start : start + MARKED]))
+        there = visible(change.following, among("item", wanted[start : start + MARKED]))
         if number := collection.count(there):
-            collection.mark(there, {"died": change.generation, "killer": change.name})
+            collection.mark(there, {"died": change.following, "killer": change.record.claim})
             count += number
     return count
 
@@ -532,30 +509,24 @@ def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [among("item", ids)]}] if ids else []
 
 
-def _best(
-    state: _State,
-    queries: Tensor,
-    k: int,
-    limits: Sequence[Condition],
-    prefer: Sequence[Preference] | None,
-) -> list[list[Hit]]:
-    """Return the ``k`` best items of each query [B, n_q, D] among those that its condition allows.
-
-    ``limits`` holds one condition for each query.
-    """
-    header, preferences = state.record.header, iter(prefer or [Preference()] * len(queries))
-    many, limit = header.tokens > 1, SPARE + (max(k, PREFERRED) if any(prefer or ()) else k)
+def _best(state: _State, asked: Search) -> list[list[Hit]]:
+    """Return the best items of each query in a generation."""
+    if not state.record.items:
+        return [[] for _ in asked.queries]
+    header, more = state.record.header, _conditions(asked.where, state.record)
+    many, limit = header.tokens > 1, SPARE + (max(asked.k, PREFERRED) if any(asked.prefer) else asked.k)
+    questions = list(zip(asked.queries, asked.exclude, asked.prefer, strict=True))
+    together = max(1, HELD // (limit * asked.queries.shape[1]))
     answers: list[list[Hit]] = []
-    together = max(1, HELD // (limit * queries.shape[1]))
-    for start in range(0, len(queries), together):
-        some = queries[start : start + together]
-        asked = [
-            ([vector] if many else vector, where)
-            for query, where in zip(some.tolist(), limits[start : start + together], strict=True)
-            for vector in query
+    for start in range(0, len(questions), together):
+        some = questions[start : start + together]
+        requests = [
+            ([vector] if many else vector, state.seen(*more, *_without(ids)))
+            for query, ids, _ in some
+            for vector in query.tolist()
         ]
-        found = iter(state.collection.search(asked, limit))
-        for query in some:
+        found = iter(state.collection.search(requests, limit))
+        for query, _, preference in some:
             points = {point.number: point for _ in query for point in next(found)}
-            answers.append(best_hits(query, points.values(), k, header, next(preferences)))
+            answers.append(best_hits(query, points.values(), asked.k, header, preference))
     return answers
