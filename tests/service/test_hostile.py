@@ -164,6 +164,34 @@ def test_bodies_that_cannot_be_read(client, content, kind, status):
     assert told.status_code == status or (status, told.status_code) in {(422, 400), (400, 422)}, told.text
 
 
+def test_a_body_may_begin_with_a_byte_order_mark(client, picture):
+    request = b"\xef\xbb\xbf" + json.dumps({"text": "is red", "k": 1}).encode()
+    files = [("request", ("q.json", request, "application/json")), ("image", ("a.png", picture))]
+    assert client.post("/v1/search", files=files).status_code == 200
+    content = b"\xef\xbb\xbf" + json.dumps({"text": "red dress", "k": 1}).encode()
+    headers = {"content-type": "application/json"}
+    assert client.post("/v1/search", content=content, headers=headers).status_code == 200
+
+
+def test_a_body_that_is_compressed_or_says_a_thing_twice_is_refused(client):
+    headers = {"content-type": "application/json"}
+    said = client.post("/v1/search", content=b"\x1f\x8b", headers={**headers, "content-encoding": "gzip"})
+    assert "without Content-Encoding" in refused(said, 415)
+    twice = b'{"text": "is red", "text": "is blue"}'
+    said = client.post("/v1/search", content=twice, headers=headers)
+    assert refused(said, 422) == "text: the name comes several times: keep one"
+
+
+def test_a_form_may_have_a_picture_or_a_request_alone(client, picture):
+    assert client.post("/v1/search", files={"image": ("a.png", picture)}).status_code == 200
+    unchosen = (
+        b'--x\r\nContent-Disposition: form-data; name="request"\r\n\r\n{"text": "red dress"}\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename=""\r\n\r\n\r\n--x--'
+    )
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/v1/search", content=unchosen, headers=headers).status_code == 200
+
+
 def test_a_form_of_other_fields(client, picture):
     both = [("image", ("a.png", picture)), ("image", ("b.png", picture))]
     refused(client.post("/v1/search", data={"request": "{}"}, files=both), 422)

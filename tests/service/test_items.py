@@ -195,6 +195,7 @@ def test_what_an_index_names_and_is_no_picture_is_not_shown(client, settings):
         ('{"ean": 123456789012345678}', "ean: JSON cannot hold a number of this size"),
         ('{"ean": -9007199254740993}', "ean: JSON cannot hold a number of this size"),
         ('{"price": 1E-400}', "price: JSON cannot hold this number exactly: send it as a text, in quotes"),
+        ('{"ean": 9007199254740993.0}', "ean: JSON cannot hold this number exactly"),
         ('{"price": 0.123456789012345678}', "price: JSON cannot hold this number exactly"),
         ('{"color": "red", "color": "blue"}', "color: the name comes several times: keep one"),
         ('{"color": "a\\u0000b"}', "color: a text may not contain control characters: remove them"),
@@ -202,13 +203,31 @@ def test_what_an_index_names_and_is_no_picture_is_not_shown(client, settings):
         ('{"a\\nb": "x"}', "an attribute cannot be named 'a\\nb': use visible characters"),
         ('["a"]', "object"),
         ("{", "JSON"),
-        ('{"": "x"}', "1 character"),
+        ('{"": "x"}', "the name '': String should have at least 1 character"),
+        ('{"Color": "red", " color": "blue"}', "color: the name comes several times: keep one"),
     ],
 )
 def test_attributes_that_are_none(client, picture, attributes, said):
     told = client.put("/v1/items/a", data={"attributes": attributes}, files={"image": ("a.png", picture)})
     assert said in refused(told, 422)
     refused(client.get("/v1/items/a"), 404)
+
+
+def test_names_of_attributes_are_those_of_columns(client, picture):
+    columns = client.get("/v1/about").json()["attributes"].keys()
+    put(client, "a", picture, {" Color": "Red", "Care   label": "x", "cafe\u0301": "y"})
+    assert client.get("/v1/items/a").json()["attributes"] == {
+        "color": "Red",
+        "care label": "x",
+        "caf\u00e9": "y",
+    }
+    assert client.get("/v1/about").json()["attributes"].keys() == columns | {"care label", "caf\u00e9"}
+
+
+def test_attributes_may_begin_with_a_byte_order_mark(client, picture):
+    given = ("a.json", b'\xef\xbb\xbf{"color": "red"}', "application/json")
+    client.put("/v1/items/a", files={"attributes": given, "image": ("a.png", picture)})
+    assert client.get("/v1/items/a").json()["attributes"] == {"color": "red"}
 
 
 def test_values_come_back_as_they_came(client, picture):

@@ -335,6 +335,7 @@ def test_conditions_filter_what_no_expression_can_say(client, picture):
         ([{"attribute": "color", "least": "low"}], "least"),
         ([{"attribute": "color", "valeus": ["red"]}], "valeus"),
         ([{"attribute": "colr", "values": ["red"]}], "colr"),
+        ([{"attribute": "price", "least": 5, "most": 3}], "least above most: exchange them"),
         ({}, "filters"),
     ],
 )

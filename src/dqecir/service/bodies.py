@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import unicodedata
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from dqecir.data.column_roles import column_name
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
 from dqecir.service.schemas import MOST_REFERENCES, Attributes
@@ -24,7 +26,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 NOT_ONE_REFERENCE = "a reference is either an item of the index or an uploaded image: send one of them"
 
 _MOST_DIGITS = 17
-"""Significant digits up to which JSON keeps a number exactly."""
+"""Significant digits up to which JSON keeps a fraction."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +45,50 @@ async def read_request(
     Raises a :class:`Problem` as :func:`read_body` and :func:`parsed` do.
     """
     body = await read_body(request, "request", limits, 1 + MOST_REFERENCES)
-    return parsed(body.text or "", schema), body.images
+    # A form may have pictures only.
+    return parsed("{}" if body.text is None else body.text, schema), body.images
 
 
 def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
-    """Parse JSON as ``schema``; raises a :class:`Problem` with status 422 that begins with ``name``."""
+    """Parse JSON as ``schema``; raises a :class:`Problem` with status 422 that begins with ``name``.
+
+    A name that comes twice in an object is an error, too.
+    """
     try:
-        return schema.model_validate_json(text)
+        found = schema.model_validate_json(text)
     except ValidationError as error:
         raise invalid(error, name) from None
+    json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=_without_repetition)
+    return found
+
+
+def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if repeated := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
+        raise Problem(422, f"{repeated[0]}: the name comes several times: keep one")
+    return dict(pairs)
 
 
 def attributes_of(text: str) -> dict[str, Any]:
     """Parse a JSON object with the attributes of an item: name -> value.
 
-    Raises a :class:`Problem` with status 422, also for a name that comes twice, and for a number with more
-    digits than JSON keeps.
+    Names are changed as those of a table's columns: to lower case, with single blanks. Raises a
+    :class:`Problem` with status 422, also for a name that comes twice, and for a number that JSON cannot
+    keep.
     """
     found = parsed(text, Attributes).root
-    pairs: list[tuple[str, Any]] = json.loads(text, parse_float=Decimal, object_pairs_hook=list)
-    if len(pairs) > len(found):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise Problem(422, f"{name}: the name comes several times: keep one")
-    for name, value in pairs:
-        if isinstance(value, Decimal) and value != 0:
-            digits = len(value.normalize().as_tuple().digits)
-            if digits > _MOST_DIGITS or not float(value):
-                raise Problem(
-                    422, f"{name}: JSON cannot hold this number exactly: send it as a text, in quotes"
-                )
-    return found
+    for name, value in json.loads(text, parse_float=Decimal).items():
+        if isinstance(value, Decimal) and not _is_kept(value):
+            raise Problem(422, f"{name}: JSON cannot hold this number exactly: send it as a text, in quotes")
+    return _without_repetition(
+        [(column_name(unicodedata.normalize("NFC", name)), value) for name, value in found.items()]
+    )
+
+
+def _is_kept(number: Decimal) -> bool:
+    """Return whether JSON keeps a number; integers have to stay exact, fractions keep 17 digits."""
+    if number == number.to_integral_value():
+        return Decimal(float(number)) == number
+    return len(number.normalize().as_tuple().digits) <= _MOST_DIGITS and float(number) != 0
 
 
 async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:
@@ -85,6 +101,8 @@ async def read_body(request: Request, field: str, limits: Limits, images: int = 
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind not in ("application/json", "multipart/form-data"):
         raise Problem(415, "the body must be application/json, or multipart/form-data with an image")
+    if request.headers.get("content-encoding", "identity").strip().casefold() not in ("", "identity"):
+        raise Problem(415, "the body must not be compressed: send it without Content-Encoding")
     is_form = kind == "multipart/form-data"
     most = limits.body + (limits.bytes if is_form else 0)
     chunks = _chunks(request, most)
@@ -92,7 +110,7 @@ async def read_body(request: Request, field: str, limits: Limits, images: int = 
         async with asyncio.timeout(limits.body_seconds):
             if is_form:
                 return await _form(request, chunks, field, limits, images)
-            return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8"))
+            return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8-sig"))
     except TimeoutError:
         raise Problem(
             408,
@@ -147,14 +165,15 @@ async def _form(
         content = part.encode("utf-8") if isinstance(part, str) else await part.read()
         if name == field:
             text = content
-        else:
+        # A page sends an empty file without a name if the user chose none.
+        elif content or getattr(part, "filename", None):
             images.append(content)
     size = sum(map(len, images))
     if size > limits.bytes:
         raise Problem(
             413, f"the picture has {size:,} bytes; at most {limits.bytes:,} are read: make it smaller"
         )
-    return Body(None if text is None else text.decode("utf-8"), tuple(images))
+    return Body(None if text is None else text.decode("utf-8-sig"), tuple(images))
 
 
 class _InMemory(MultiPartParser):

@@ -41,6 +41,8 @@ def invalid(error: ValidationError | RequestValidationError, name: str = "") -> 
     """
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    if parts[-1:] == ["[key]"]:
+        parts[-2:] = [f"the name {parts[-2]!r}"]
     place = ".".join([name, *parts] if name else parts)
     said = str(first["msg"]).removeprefix("Value error, ")
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {said}" if place else said)

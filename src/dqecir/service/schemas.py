@@ -118,6 +118,8 @@ class FilterCondition(_Body):
     def _says_something(self) -> Self:
         if not self.values and self.least is None and self.most is None:
             raise ValueError(f"the condition on {self.attribute!r} is empty: give values, least or most")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"the condition on {self.attribute!r} has least above most: exchange them")
         return self
 
 
