@@ -97,6 +97,8 @@ def test_every_key_is_compared_whichever_is_right(keys_file, monkeypatch):
             {"host": "localhost", name: "1"}
             for name in ("Fastly-SSL", "CDN-Loop", "X-Proxy-Id", "X-Coming-From")
         ),
+        *({"host": "localhost", name: "1"} for name in ("X-Remote-Addr", "X-Originating-IP", "X-Proxy")),
+        *({"host": "localhost", name: "1"} for name in ("Ngrok-Trace-Id", "Tailscale-User-Login")),
     ],
 )
 def test_without_keys_only_this_machine_writes(client, picture, headers):

@@ -27,10 +27,11 @@ EMBEDDED_RATE = 600
 
 _KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
-    r"via|(?:.+-)?forwarded(?:-.+)?|(?:x-)?(?:coming-from|proxy-.+)|max-forwards|front-end-https"
+    r"via|(?:.+-)?forwarded(?:-.+)?|(?:x-)?(?:coming-from|proxy(?:-.+)?)|max-forwards|front-end-https"
     r"|x-(?:original|rewrite|forward)-.+|x-(?:host|https?|proto|protocol|scheme|url-scheme|ssl|request-start)"
-    r"|(?:x-)?(?:akamai|amz|amzn|appengine|arr|azure|cdn|cf|envoy|fastly|fly|nginx|varnish)(?:-.+)?"
-    r"|(?:.+-)?(?:client|connecting|peer|real|user|proxyuser)-ip",
+    r"|(?:x-)?(?:akamai|amz|amzn|appengine|arr|azure|cdn|cf|envoy|fastly|fly|nginx|ngrok|tailscale|varnish"
+    r"|vercel)(?:-.+)?"
+    r"|(?:.+-)?(?:client|connecting|originating|peer|proxyuser|real|remote|source|user)-(?:addr|ip)",
     re.IGNORECASE,
 )
 """Names of the request headers that proxies add."""
