@@ -33,7 +33,7 @@ def test_reads_what_a_shop_has(tmp_path):
 
 
 def test_photos_of_phones_with_several_frames_are_pictures(tmp_path):
-    folder = write(tmp_path / "c", "front,color\na.mpo,red\n\"b.MPO, c.jpg\",blue\n", images=())
+    folder = write(tmp_path / "c", 'front,color\na.mpo,red\n"b.MPO, c.jpg",blue\n', images=())
     for name, shade in (("a.mpo", 40), ("b.MPO", 80), ("c.jpg", 120)):
         frames = [Image.new("L", (4, 4), level) for level in (shade, 255)]
         frames[0].save(folder / name, format="MPO", save_all=True, append_images=frames[1:])
