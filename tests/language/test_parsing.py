@@ -82,6 +82,36 @@ def test_a_column_that_no_vocabulary_knows_is_read_by_its_values():
     assert parser.asked("without wool please", {}) == {"material": frozenset({"linen"})}
 
 
+JOINED = {
+    "kind": ["Tops", "Loungewear and Nightwear", "Bags & Luggage"],
+    "color": ["red", "black", "white", "Black and White"],
+    "brand": ["Puma", "U.S. Polo", "Red, Hot and Blue"],
+    "size": ["2", "2.5", "Plus Size"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("is loungewear and nightwear", {"kind": "Loungewear and Nightwear"}),
+        ("is loungewear and nightwear, and is red", {"kind": "Loungewear and Nightwear", "color": "red"}),
+        ("is red, hot and blue and is black", {"brand": "Red, Hot and Blue", "color": "black"}),
+        ("the kind should be loungewear and nightwear", {"kind": "Loungewear and Nightwear"}),
+        (
+            "we want bags & luggage, in black and white please",
+            {"kind": "Bags & Luggage", "color": "Black and White"},
+        ),
+        ("the brand should be U.S. Polo and the color red", {"brand": "U.S. Polo", "color": "red"}),
+        ("the size should be 2.5", {"size": "2.5"}),
+        ("I want tops in plus size", {"kind": "Tops", "size": "Plus Size"}),
+        ("is red. is tops", {"color": "red", "kind": "Tops"}),
+    ],
+)
+def test_a_name_with_a_connecting_word_or_a_comma_is_one_value(text, wanted):
+    found = Parser(shipped_vocabularies(JOINED), JOINED).asked(text, {})
+    assert found == {column: frozenset({value}) for column, value in wanted.items()}
+
+
 def test_a_users_own_vocabulary_is_known():
     own = Vocabulary.model_validate(
         {

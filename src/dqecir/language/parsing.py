@@ -19,7 +19,7 @@ from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabul
 
 __all__ = ["Clause", "Kind", "Mention", "Parser"]
 
-_CONNECTOR = re.compile(r",|\band\b|(?<!anything )\bbut\b")
+_CONNECTOR = re.compile(r"(,|\band\b|(?<!anything )\bbut\b)")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 REMEMBERED = 50_000
 """Number of texts whose readings a parser caches."""
@@ -48,6 +48,7 @@ class Parser:
         self._phrases: dict[str, list[Mention]] = defaultdict(list)
         for column, spoken in self._columns.items():
             self._learn(column, spoken)
+        self._most_parts = max((len(_CONNECTOR.split(phrase)) for phrase in self._phrases), default=1)
         self._reader = RuleReader(Lexicon(self._columns, self.values), self._columns)
         self._read: dict[str, tuple[Clause, ...]] = {}
 
@@ -75,12 +76,19 @@ class Parser:
     def _as_phrases(self, text: str) -> list[Clause] | None:
         """Return the clauses of a text if every clause is a known phrase; else None."""
         clauses = []
-        for part in _CONNECTOR.split(_plain(text)):
-            words = part.strip(" .?!")
-            if words in self._phrases:
-                clauses.append(Clause(words, tuple(self._phrases[words])))
-            elif set(_WORD.findall(words)) - _IDLE:
-                return None
+        parts = _CONNECTOR.split(_plain(text))  # a connector between any two parts
+        start = 0
+        while start < len(parts):
+            # A value's name may contain connectors: "tops and tees".
+            for end in range(min(len(parts), start + self._most_parts), start, -2):
+                words = "".join(parts[start:end]).strip(" .?!")
+                if words in self._phrases:
+                    clauses.append(Clause(words, tuple(self._phrases[words])))
+                    break
+            else:
+                if set(_WORD.findall(words)) - _IDLE:
+                    return None
+            start = end + 1
         return clauses
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from itertools import pairwise
 
@@ -85,18 +85,21 @@ _PICTURE = re.compile(r"\blike (?:the|this|that|in the) (?:picture|photo|image|o
 _MODAL = re.compile(r"\b(?:should|would|could|must|needs?|ought|can|may|might|want|please)\b")
 
 
-def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int]]:
+def segments(
+    words: Sequence[str], hints: Sequence[bool], whole: Collection[int] = ()
+) -> list[tuple[int, int]]:
     """Return the parts [start, end) of a text, which punctuation and connecting words separate.
 
     ``hints`` marks words that hint at a column; a colon after such a word ("the hem: long") does not
-    separate.
+    separate. ``whole`` are the places of words that do not separate.
     """
     parts, start = [], 0
     for place, word in enumerate(words):
         joins = word == "plus" and place + 1 < len(words) and words[place + 1] in ("sign", "symbol")
         excepts = word == "but" and place and re.match(r"any|every|all$|nothing", words[place - 1])
         heads = word == ":" and 0 < place - start < 6 and any(hints[start:place])
-        if (word in MARKS or word in CONNECTORS) and not joins and not excepts and not heads:
+        separates = (word in MARKS or word in CONNECTORS) and place not in whole
+        if separates and not joins and not excepts and not heads:
             parts.append((start, place))
             start = place + 1
     parts.append((start, len(words)))

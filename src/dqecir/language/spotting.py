@@ -51,9 +51,8 @@ def taken_in(text: str, lexicon: Lexicon) -> Text:
     """Analyse a text: correct typing errors, and find its parts and names, and each word's role and hints."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
     cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
-    parts = segments(
-        words, [bool(cue) or stem(word) in lexicon.heads for cue, word in zip(cues, words, strict=True)]
-    )
+    hints = [bool(cue) or stem(word) in lexicon.heads for cue, word in zip(cues, words, strict=True)]
+    parts = segments(words, hints, _inside_names(words, lexicon))
     names: list[Name] = []
     named = [False] * len(words)
     for start, end in parts:
@@ -78,6 +77,17 @@ def taken_in(text: str, lexicon: Lexicon) -> Text:
         number += word in _CHUNKS or word in MARKS
         chunk.append(number)
     return Text(words, parts, names, roles(words, parts, named), chunk, cues)
+
+
+def _inside_names(words: Sequence[str], lexicon: Lexicon) -> set[int]:
+    """Return the places of words that another word of the same value follows: "tops and" of "tops and tees"."""
+    found: set[int] = set()
+    place = 0
+    while place < len(words):
+        end = place + max(1, lexicon.find(words, place)[0])
+        found.update(range(place, end - 1))
+        place = end
+    return found
 
 
 def _name_at(lexicon: Lexicon, words: Sequence[str], place: int, start: int) -> Name | None:
