@@ -35,6 +35,20 @@ def test_what_is_begun_is_completed(suggester, text, wanted):
     assert wanted in suggester.suggest(text, KNOWN, limit=30)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("is tops and t", "is tops and tees"),
+        ("is red and is tops, bags and b", "is red and is tops, bags and belts"),
+        ("is tops and tees", "is tops and tees and is red"),
+        ("is red and is tops and", "is red and is tops and tees"),
+    ],
+)
+def test_a_name_with_a_connecting_word_is_completed(text, wanted):
+    found = Suggester((), {"kind": ["tops and tees", "tops, bags and belts"], "color": ["red"]}).suggest(text)
+    assert wanted in found[:3]
+
+
 @pytest.mark.parametrize("text", ["", "i", "has ", "is blue and ", "the neck"])
 def test_what_is_suggested_is_read_by_the_parser(suggester, text):
     parser = Parser(VOCABULARIES, GARMENT_ATTRIBUTES)

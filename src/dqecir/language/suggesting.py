@@ -14,6 +14,8 @@ from dqecir.language.parsing import Kind, Mention, Parser
 from dqecir.language.vocabulary import Vocabulary
 
 _CONNECTOR = re.compile(r"(?:,|\b(?:and|but)(?=\s|$))\s*")
+MOST_CONNECTORS = 2
+"""Most connectors in the name of a value that is completed."""
 _LATER: Mapping[Kind, int] = {"is": 0, "more": 1, "less": 1, "is not": 3}
 """Kind of phrase -> number of places by which it is moved back: statements first, then comparisons, then
 refusals."""
@@ -55,15 +57,19 @@ class Suggester:
         comparisons are. If the last clause is complete, another clause is added.
         """
         known = known or {}
-        ends = [found.end() for found in _CONNECTOR.finditer(text)]
-        head, clause = (text[: ends[-1]], text[ends[-1] :]) if ends else ("", text)
-        typed = " ".join(clause.lower().split())
-        said = self._said(head, known)
-        ahead = head if not head or head[-1].isspace() else f"{head} "
-        found = [ahead + words for words in self._matching(typed, said, known)]
-        if typed in self._whole:
-            said |= self._said(clause, known)
-            found += [f"{ahead}{typed} and {words}" for words in self._matching("", said, known)]
+        starts = [0, *(connector.end() for connector in _CONNECTOR.finditer(text))]
+        found: list[str] = []
+        # A value's name may contain connectors, so the last clause may begin before one of them.
+        for start in starts[-MOST_CONNECTORS - 1 :]:
+            head, clause = text[:start], text[start:]
+            typed = " ".join(clause.lower().split())
+            said = self._said(head, known)
+            ahead = head if not head or head[-1].isspace() else f"{head} "
+            found += [ahead + words for words in self._matching(typed, said, known)]
+            if typed in self._whole:
+                said |= self._said(clause, known)
+                found += [f"{ahead}{typed} and {words}" for words in self._matching("", said, known)]
+                break
         return [words for words in dict.fromkeys(found) if words != text][: max(0, limit)]
 
     def _said(self, text: str, known: Mapping[str, str]) -> set[str]:
