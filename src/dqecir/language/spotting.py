@@ -80,7 +80,7 @@ def taken_in(text: str, lexicon: Lexicon) -> Text:
 
 
 def _inside_names(words: Sequence[str], lexicon: Lexicon) -> set[int]:
-    """Return the places of words that another word of the same name follows: "tops and" of "tops and tees"."""
+    """Return the places of the words of names but their last: "tops and" of "tops and tees"."""
     found: set[int] = set()
     place = 0
     while place < len(words):
