@@ -172,44 +172,29 @@ class PostgresIndex(RemoteIndex):
             return
         vectors = vectors_of(batch.ids, batch.as_stored(self.header))
         rows = rows_of(batch.ids, batch.payloads)
-
-        def change(now: _Snapshot) -> StoreRecord:
+        with self._changing() as now:
             found = now.rows(f"i.id, i.key, {now.store.vector}", of_ids({*batch.ids, *instead_of}))
             # If only an item's payload has changed, its vector stays where it is.
             kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
             now.remove([key for _, key, _ in found], set(kept.values()))
             now.store.insert(now.connection, rows, now.record.following(len(rows)), vectors, kept)
-            return now.record.changed(len(found), batch.payloads)
-
-        self._write(change)
+            self._store(now, now.record.changed(len(found), batch.payloads))
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        count = 0
-
-        def change(now: _Snapshot) -> StoreRecord | None:
-            nonlocal count
-            found = now.rows("i.id, i.key, i.number", of_ids(set(payloads)))
-            count = len(found)
-            if not found:
-                return None
-            keys, new = {item: key for item, key, _ in found}, [payloads[item] for item, _, _ in found]
-            now.remove([*keys.values()], keys.values())
-            numbers = [number for _, _, number in found]
-            now.store.insert(now.connection, rows_of([*keys], new), numbers, {}, keys)
-            return now.record.changed(count, new)
-
-        self._write(change)
-        return count
+        with self._changing() as now:
+            if found := now.rows("i.id, i.key, i.number", of_ids(set(payloads))):
+                keys, new = {item: key for item, key, _ in found}, [payloads[item] for item, _, _ in found]
+                now.remove([*keys.values()], keys.values())
+                numbers = [number for _, _, number in found]
+                now.store.insert(now.connection, rows_of([*keys], new), numbers, {}, keys)
+                self._store(now, now.record.changed(len(found), new))
+        return len(found)
 
     def delete(self, ids: Sequence[str]) -> int:
-        gone: list[int] = []
-
-        def change(now: _Snapshot) -> StoreRecord | None:
-            gone.extend(key for (key,) in now.rows("i.key", of_ids(set(ids))))
-            now.remove(gone)
-            return now.record.changed(len(gone)) if gone else None
-
-        self._write(change)
+        with self._changing() as now:
+            if gone := [key for (key,) in now.rows("i.key", of_ids(set(ids)))]:
+                now.remove(gone)
+                self._store(now, now.record.changed(len(gone)))
         return len(gone)
 
     def refresh(self) -> None:
@@ -398,7 +383,8 @@ class PostgresIndex(RemoteIndex):
                 raise EngineError(why)
             with closing(self._graph.open()):
                 graph = self._graph.made() if settings else None
-                self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
+                with self._changing() as now:
+                    self._store(now, now.record.model_copy(update={"quick": settings, "graph": graph}))
 
     def _rows(self, statement: Callable[[_Snapshot], Condition]) -> list[Row]:
         """Return the rows of one statement, read as by :meth:`_batch`."""
@@ -447,20 +433,18 @@ class PostgresIndex(RemoteIndex):
             with self._transaction(*_READING) as now:
                 return work(now)
 
-    def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
-        """Call ``change`` while the index is locked for other writers; store the record that it returns.
-
-        If it returns None, nothing is stored. Raises :class:`EngineError` while the index is being built.
-        """
+    @contextmanager
+    def _changing(self) -> Iterator[_Snapshot]:
+        """Keep other writers out during the ``with`` block; raises :class:`EngineError` during a build."""
         with plain_errors(), self._transaction(*_WRITING) as now:
             if now.building and is_built(now.connection, self._location):
                 raise busy(now.building)
-            record = change(now)
-            if record is not None:
-                now.send(
-                    f"UPDATE {self._location.records} SET record = %s WHERE name = %s",
-                    [record.model_dump_json(), self._location.name],
-                )
+            yield now
+
+    def _store(self, now: _Snapshot, record: StoreRecord) -> None:
+        """Make ``record`` that of the index."""
+        update = f"UPDATE {self._location.records} SET record = %s WHERE name = %s"
+        now.send(update, [record.model_dump_json(), self._location.name])
 
     @contextmanager
     def _transaction(self, begin: str, lock: str, milliseconds: int) -> Iterator[_Snapshot]:

@@ -17,7 +17,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from dqecir.errors import EngineError, reason_of
-from dqecir.index.qdrant_points import INDEXED, NUMBER, RECORD, VECTOR, Condition, StoredPoint
+from dqecir.index.qdrant_points import INDEXED, NUMBER, RECORD, VECTOR, Condition, StoredPoint, within
 from dqecir.io.progress import console
 
 URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
@@ -39,8 +39,6 @@ CHANGES = 1024
 _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})
 """HTTP statuses, besides 5xx, after which a request is repeated."""
-
-ASCENDING, DESCENDING = models.Direction.ASC, models.Direction.DESC
 
 ResultT = TypeVar("ResultT")
 
@@ -135,8 +133,7 @@ class Collection:
 
     def mark(self, where: Condition, marks: dict[str, Any]) -> None:
         """Set the fields ``marks`` of all points that fulfil ``where``."""
-        selected = _filter(where)
-        self.call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
+        self.call(lambda client: client.set_payload(self.name, marks, points=_filter(where), wait=True))
 
     def set_payloads(self, payloads: Mapping[str, dict[str, Any]]) -> None:
         """Set fields of points: id of the point -> fields."""
@@ -147,10 +144,9 @@ class Collection:
             ]
             self.call(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
-    def unmark(self, where: Condition, keys: Sequence[str]) -> None:
+    def unmark(self, where: Condition, keys: list[str]) -> None:
         """Remove the fields ``keys`` of all points that fulfil ``where``."""
-        selected = _filter(where)
-        self.call(lambda client: client.delete_payload(self.name, list(keys), points=selected, wait=True))
+        self.call(lambda client: client.delete_payload(self.name, keys, points=_filter(where), wait=True))
 
     def remove(self, where: Condition) -> None:
         """Remove all points that fulfil ``where``."""
@@ -159,39 +155,33 @@ class Collection:
 
     def count(self, where: Condition) -> int:
         """Return the number of points that fulfil ``where``."""
-        selected = _filter(where)
-        return self.call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
+        return self.call(lambda client: client.count(self.name, _filter(where), exact=True).count)
 
     def counted(self, where: Condition, key: str, most: int) -> dict[str, int]:
         """Return the ``most`` commonest texts of the field ``key``: text -> number of points that have it.
 
         Only points that fulfil ``where`` count.
         """
-        selected = _filter(where)
+        found = self.call(lambda client: client.facet(self.name, key, _filter(where), limit=most, exact=True))
+        return {str(hit.value): hit.count for hit in found.hits}
 
-        def read(client: QdrantClient) -> dict[str, int]:
-            found = client.facet(self.name, key=key, facet_filter=selected, limit=most, exact=True)
-            return {str(hit.value): hit.count for hit in found.hits}
-
-        return self.call(read)
-
-    def outermost(self, where: Condition, key: str, direction: models.Direction) -> float:
-        """Return the smallest (``asc``) or largest (``desc``) number that points have in the field ``key``.
+    def outermost(self, where: Condition, key: str) -> tuple[float, float]:
+        """Return the smallest and the largest number that points have in the field ``key``.
 
         Only points that fulfil ``where`` count; at least one of them must have a number there.
         """
-        selected = _filter(where)
-        order = models.OrderBy(key=key, direction=direction)
 
-        def read(client: QdrantClient) -> float:
-            found, _ = client.scroll(self.name, selected, order_by=order, limit=1, with_payload=[key])
+        def first(direction: models.Direction) -> list[float]:
+            order, only = models.OrderBy(key=key, direction=direction), _filter(where)
+            found, _ = self.call(
+                lambda client: client.scroll(self.name, only, order_by=order, limit=1, with_payload=[key])
+            )
             number: Any = found[0].payload
             for part in key.split("."):
                 number = number[part]
-            best = min if direction == ASCENDING else max
-            return float(best(number) if isinstance(number, list) else number)
+            return number if isinstance(number, list) else [number]
 
-        return self.call(read)
+        return float(min(first(models.Direction.ASC))), float(max(first(models.Direction.DESC)))
 
     def writers(self, where: Condition, key: str) -> list[str]:
         """Return the names of changes in the field ``key`` of points that fulfil ``where``, each once.
@@ -206,20 +196,17 @@ class Collection:
 
         A number is a place in the order of adding. ``tokens``: whether to read their vectors.
         """
-        selected = _filter({"must": [{"key": NUMBER, "range": {"gt": after}}, where]})
-
-        def read(client: QdrantClient) -> list[StoredPoint]:
-            found, _ = client.scroll(
+        found, _ = self.call(
+            lambda client: client.scroll(
                 self.name,
-                scroll_filter=selected,
+                scroll_filter=_filter({"must": [within(NUMBER, gt=after), where]}),
                 order_by=models.OrderBy(key=NUMBER),
                 limit=limit,
                 with_payload=_READ,
                 with_vectors=[VECTOR] if tokens else False,
             )
-            return [_stored(point) for point in found]
-
-        return self.call(read)
+        )
+        return [_stored(point) for point in found]
 
     def search(self, queries: Sequence[tuple[Any, Condition]], limit: int) -> list[list[StoredPoint]]:
         """Return up to ``limit`` points with the largest inner products for each query, the best first.
@@ -239,23 +226,15 @@ class Collection:
             )
             for numbers, where in queries
         ]
-
-        def read(client: QdrantClient) -> list[list[StoredPoint]]:
-            found = client.query_batch_points(self.name, requests=requests)
-            return [[_stored(point) for point in own.points] for own in found]
-
-        return self.call(read)
+        found = self.call(lambda client: client.query_batch_points(self.name, requests=requests))
+        return [[_stored(point) for point in own.points] for own in found]
 
     def scroll_earlier(self, where: Condition, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
         """Return up to ``limit`` points (id, payload) of an index of version 0.1.0, past the id ``after``."""
-
-        def read(client: QdrantClient) -> list[tuple[int, dict[str, Any]]]:
-            found, _ = client.scroll(
-                self.name, scroll_filter=_filter(where), offset=after + 1, limit=limit, with_payload=True
-            )
-            return [(int(point.id), point.payload or {}) for point in found]
-
-        return self.call(read)
+        found, _ = self.call(
+            lambda client: client.scroll(self.name, _filter(where), offset=after + 1, limit=limit)
+        )
+        return [(int(point.id), point.payload or {}) for point in found]
 
     def call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
         """Call ``work`` with a client, and return its result.
@@ -263,13 +242,11 @@ class Collection:
         If it fails temporarily, it is called again with a client of the next address. Raises
         :class:`EngineError` if it fails in another way, or longer than :attr:`patience`.
         """
-        addresses = _addresses(self.url)
+        addresses, silence = _addresses(self.url), SILENCE if self.patience else SEARCH_SILENCE
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0
         while True:
             try:
-                return work(
-                    client_of(addresses[attempt % len(addresses)], os.environ.get(KEY), self._silence)
-                )
+                return work(client_of(addresses[attempt % len(addresses)], os.environ.get(KEY), silence))
             except (ApiException, QdrantException, OSError) as error:
                 attempt += 1
                 tried = attempt >= max(2, len(addresses)) and time.monotonic() + pause > end
@@ -279,10 +256,6 @@ class Collection:
             time.sleep(pause)
             if attempt % len(addresses) == 0:
                 pause = min(2 * pause, _LONGEST_PAUSE)
-
-    @property
-    def _silence(self) -> int:
-        return SILENCE if self.patience else SEARCH_SILENCE
 
 
 _READ = [NUMBER, "item", "payload"]

@@ -149,11 +149,6 @@ def within(key: str, **limits: float) -> Condition:
     return {"key": key, "range": limits}
 
 
-def has_value(key: str) -> Condition:
-    """Return the condition for points that have the field ``key``."""
-    return {"must_not": [{"is_empty": {"key": key}}]}
-
-
 def unfinished(by: str, record: IndexRecord) -> Condition:
     """Return the condition for points that unfinished changes have left; ``by`` is a key of :data:`CHANGED`.
 

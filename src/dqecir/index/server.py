@@ -32,7 +32,7 @@ from dqecir.index.column_facts import SOME, ColumnFacts, NumberRange, facts_of_c
 from dqecir.index.contract import Hit, IndexHeader, ItemBatch, Page, Search, SearchSettings, manifest_of
 from dqecir.index.filters import Filter
 from dqecir.index.locking import place_to_build, write_lock
-from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, URL, Collection
+from dqecir.index.qdrant_collection import URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
 from dqecir.index.qdrant_leftovers import being_built, siblings
 from dqecir.index.qdrant_points import (
@@ -45,7 +45,6 @@ from dqecir.index.qdrant_points import (
     StoredPoint,
     among,
     condition,
-    has_value,
     number_key,
     point_payload,
     points_of,
@@ -485,10 +484,10 @@ def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | No
     if len(counts) <= most:
         return facts_of_counts(counts, few, bins)
     some = list(counts)[:SOME]
-    numeric = state.seen(has_value(numbers))
-    if collection.count(numeric) < collection.count(state.seen(has_value(values))):
+    numeric, known = (state.seen({"must_not": [{"is_empty": {"key": key}}]}) for key in (numbers, values))
+    if collection.count(numeric) < collection.count(known):
         return ColumnFacts(some, None, None)
-    least, largest = (collection.outermost(numeric, numbers, end) for end in (ASCENDING, DESCENDING))
+    least, largest = collection.outermost(numeric, numbers)
     edges = np.linspace(least, largest, bins + 1).tolist()
     inner = [
         collection.count(state.seen(within(numbers, gte=low, lt=high))) for low, high in pairwise(edges[:-1])
