@@ -163,7 +163,8 @@ class EngineContract:
         asked = ["late", "item0", "nobody", "item3", "late"]
         assert index.payloads(asked) == {"late": {"n": "1.0"}, "item3": {"n": 1, "color": "Red"}}
         assert index.payloads([]) == {}
-        assert index.values() == {"n": {"1": 1, "1.0": 1, "True": 1}, "color": {"Red": 1}}
+        values = {"n": {"1": 1, "1.0": 1, "True": 1}, "color": {"Red": 1}, "list": {"1": 1}}
+        assert index.values() == values
 
     def test_payloads_change_alone(self, index, tmp_path):
         """Items keep their vectors and their places, and filters find the new values."""
