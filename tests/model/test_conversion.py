@@ -17,7 +17,7 @@ from dqecir.encoders.tokenizer import train_word_pieces
 from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
-from dqecir.model.conversion import convert, load_composer, read_published, sources
+from dqecir.model.conversion import convert, load_composer, published_composer, read_published, sources
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -70,6 +70,26 @@ def test_sizes_are_read_off_the_tensors(lavis, tokenizer):
     assert config.text_positions == 48
     tower = config.tower
     assert (tower.kind, tower.image_size, tower.layers, tower.hidden_size) == ("clip", 28, 2, WIDTH)
+
+
+@pytest.mark.parametrize("spoilt", [lambda tensor: None, torch.flatten], ids=["missing", "flat"])
+def test_weights_without_a_tensor_that_tells_a_size_are_refused_in_one_sentence(lavis, spoilt):
+    told = 0
+    for key in lavis:
+        state = {**lavis, key: spoilt(lavis[key])}
+        try:
+            lavis_sizes({name: tensor for name, tensor in state.items() if tensor is not None})
+        except CheckpointError as error:
+            assert key in str(error) or "image tower" in str(error) or "projection" in str(error)
+            told += 1
+    assert told >= 7
+
+
+@pytest.mark.parametrize("source", ["clip4cir", "tirg", "searle"])
+def test_a_tensor_that_is_no_matrix_is_refused_in_one_sentence(source):
+    names = ("text_projection_layer.weight", "gated_feature_composer.3.weight", "layers.0.weight")
+    with pytest.raises(CheckpointError, match=r"has the shape \[4, 4, 1\], and is no matrix: copy it again"):
+        published_composer(source, {name: torch.zeros(4, 4, 1) for name in names})
 
 
 def test_the_published_sizes_come_out_as_published():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes
 from dqecir.encoders.encoder import unit
 from dqecir.errors import CheckpointError, DataError
 
@@ -93,12 +93,12 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
     """
     from transformers import BlipTextConfig
 
-    first = f"{_TEXT}.encoder.layer.0"
-    vocabulary, hidden = _matrix(state, f"{_TEXT}.embeddings.word_embeddings.weight")
-    positions, _ = _matrix(state, f"{_TEXT}.embeddings.position_embeddings.weight")
-    intermediate, _ = _matrix(state, f"{first}.intermediate.dense.weight")
-    _, width = _matrix(state, f"{first}.crossattention.self.key.weight")
-    size, _ = _matrix(state, "text_proj.weight")
+    first, what = f"{_TEXT}.encoder.layer.0", "it holds no text encoder of BLIP that reads images"
+    vocabulary, hidden = matrix_sizes(state, f"{_TEXT}.embeddings.word_embeddings.weight", what)
+    positions, _ = matrix_sizes(state, f"{_TEXT}.embeddings.position_embeddings.weight", what)
+    intermediate, _ = matrix_sizes(state, f"{first}.intermediate.dense.weight", what)
+    _, width = matrix_sizes(state, f"{first}.crossattention.self.key.weight", what)
+    size, _ = matrix_sizes(state, "text_proj.weight", what)
     if hidden % _HEAD_WIDTH:
         raise CheckpointError(
             f"the checkpoint's text encoder is {hidden} wide, which is no multiple of {_HEAD_WIDTH}: "
@@ -117,13 +117,3 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
         attention_probs_dropout_prob=_DROPOUT,
     )
     return BlipComposer(config, size)
-
-
-def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
-    tensor = required(state, key, "it holds no text encoder of BLIP that reads images")
-    if tensor.dim() != 2:
-        raise CheckpointError(
-            f"the checkpoint's {key} has the shape {list(tensor.shape)}, and is no matrix: copy it again"
-        )
-    rows, columns = state[key].shape
-    return rows, columns

@@ -56,6 +56,20 @@ def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
     return state[key]
 
 
+def matrix_sizes(state: Mapping[str, Tensor], key: str, what: str) -> tuple[int, int]:
+    """Return the numbers of rows and columns of a matrix of a checkpoint; arguments as in :func:`required`.
+
+    Raises :class:`CheckpointError` if it is missing or no matrix.
+    """
+    tensor = required(state, key, what)
+    if tensor.dim() != 2:
+        raise CheckpointError(
+            f"the checkpoint's {key} has the shape {list(tensor.shape)}, and is no matrix: copy it again"
+        )
+    rows, columns = tensor.shape
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class PublishedKeys:
     """How the keys of a published state dict are renamed to ours."""

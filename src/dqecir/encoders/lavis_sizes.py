@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from dqecir.encoders.blip2 import Blip2Config
-from dqecir.encoders.checkpoints import required
+from dqecir.encoders.checkpoints import matrix_sizes, required
 from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig
 from dqecir.errors import CheckpointError
 
@@ -55,13 +55,14 @@ def lavis_sizes(
     """
     required(state, "query_tokens", "it contains no Q-Former of BLIP-2")
     required(state, "ln_vision.weight", "it contains no ln_vision")
-    words = required(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former cannot read text")
-    positions = required(state, "Qformer.bert.embeddings.position_embeddings.weight", "it cannot read text")
-    feed_forward = required(
+    embeddings, unread = "Qformer.bert.embeddings", "its Q-Former cannot read text"
+    words, hidden = matrix_sizes(state, f"{embeddings}.word_embeddings.weight", unread)
+    positions, _ = matrix_sizes(state, f"{embeddings}.position_embeddings.weight", unread)
+    feed_forward, _ = matrix_sizes(
         state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
     )
+    embedding, _ = matrix_sizes(state, "vision_proj.weight", "it has no projection of images")
     query = state["query_tokens"]
-    hidden = int(words.shape[1])
     if query.dim() != 3 or query.shape[1] < 1 or query.shape[2] != hidden:
         raise CheckpointError(
             f"the checkpoint's query_tokens have the shape {list(query.shape)}, where [1, n, {hidden}] "
@@ -85,12 +86,12 @@ def lavis_sizes(
         hidden_size=hidden,
         layers=layers,
         heads=heads or max(1, hidden // _HEAD_WIDTH),
-        intermediate_size=int(feed_forward.shape[0]),
+        intermediate_size=feed_forward,
         cross_attention_frequency=crossing[1] - crossing[0] if len(crossing) > 1 else layers,
         query_tokens=int(query.shape[1]),
-        embedding_size=int(required(state, "vision_proj.weight", "it has no projection of images").shape[0]),
-        vocabulary_size=int(words.shape[0]),
-        text_positions=int(positions.shape[0]),
+        embedding_size=embedding,
+        vocabulary_size=words,
+        text_positions=positions,
     )
 
 
@@ -100,12 +101,14 @@ def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerC
     ``heads`` is the tower's number of attention heads; default: as in :func:`lavis_sizes`. Raises
     :class:`CheckpointError` if there is no tower.
     """
-    prefix = _TOWER
+    prefix, what = _TOWER, "its image tower is no ViT of LAVIS"
     if f"{prefix}patch_embed.proj.weight" in state:
-        patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]
+        patches = state[f"{prefix}patch_embed.proj.weight"]
+        positions = required(state, f"{prefix}pos_embed", what)[0]
         feed_forward, block, kind = "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\.", "eva"
     elif f"{prefix}conv1.weight" in state:
-        patches, positions = state[f"{prefix}conv1.weight"], state[f"{prefix}positional_embedding"]
+        patches = state[f"{prefix}conv1.weight"]
+        positions = required(state, f"{prefix}positional_embedding", what)
         feed_forward, kind = "transformer.resblocks.0.mlp.c_fc.weight", "clip"
         block = r"transformer\.resblocks\.(\d+)\."
     else:
@@ -114,7 +117,8 @@ def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerC
             "(eva_vit_g.pth, clip_vit_L.pth) or the BLIP-2 checkpoint that it was trained from "
             "as --pretrained (tower in Python)"
         )
-    width, patch = int(patches.shape[0]), int(patches.shape[3])
+    intermediate, _ = matrix_sizes(state, prefix + feed_forward, what)
+    width, patch = int(patches.shape[0]), int(patches.shape[-1])
     published = _PUBLISHED_TOWERS.get(width)
     numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + block, key))]
     return TowerConfig(
@@ -124,5 +128,5 @@ def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerC
         hidden_size=width,
         layers=1 + max(numbers),
         heads=heads or (published.heads if published else max(1, width // _HEAD_WIDTH)),
-        intermediate_size=int(state[prefix + feed_forward].shape[0]),
+        intermediate_size=intermediate,
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
@@ -100,7 +100,7 @@ def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
 
     Raises :class:`CheckpointError` if it has no combiner.
     """
-    projection, size = required(state, "text_projection_layer.weight", "it holds no combiner").shape
+    projection, size = matrix_sizes(state, "text_projection_layer.weight", "it holds no combiner")
     hidden = required(state, "combiner_layer.weight", "it holds no combiner").shape[0]
     return Combiner(size, projection, hidden)
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.methods.method import (
     InBatchOptions,
@@ -145,7 +145,7 @@ class Composeae(PooledMethod):
         Raises :class:`CheckpointError` if it has no composer of ComposeAE.
         """
         what = "it holds no composer of ComposeAE"
-        size, text_size = required(state, "encoderLinear.0.bert_features.1.weight", what).shape
+        size, text_size = matrix_sizes(state, "encoderLinear.0.bert_features.1.weight", what)
         channels = required(state, "encoderWithConv.1.conv.weight", what).shape[0]
         return ComposeaeComposer(size, text_size, channels)
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.losses import contrastive
@@ -176,7 +176,7 @@ class Cosmo(TextSourceMethod):
         """
         what = "it holds no composer of CoSMo"
         key = "compositor.att_module.global_att_generator.W_t.weight"
-        channels, text_size = required(state, key, what).shape
+        channels, text_size = matrix_sizes(state, key, what)
         size = required(state, "upper.fc.weight", what).shape[0]
         return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, size)
 

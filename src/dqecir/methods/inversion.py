@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import DataError
@@ -62,7 +62,7 @@ def phi_of(state: Mapping[str, Tensor]) -> Phi:
 
     Raises :class:`CheckpointError` if it has no inversion network.
     """
-    hidden, size = required(state, "layers.0.weight", "it holds no inversion network").shape
+    hidden, size = matrix_sizes(state, "layers.0.weight", "it holds no inversion network")
     width = required(state, "layers.6.weight", "it holds no inversion network").shape[0]
     return Phi(size, hidden, width)
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys, required
+from dqecir.encoders.checkpoints import PublishedKeys, matrix_sizes
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.lstm import LstmTextEncoder
 from dqecir.methods.losses import contrastive, draw_triplets, soft_triplet
@@ -147,8 +147,8 @@ class Tirg(TextSourceMethod):
 
         Raises :class:`CheckpointError` if it has no composer of TIRG.
         """
-        gate = required(state, "gated_feature_composer.3.weight", "it holds no composer of TIRG")
-        size, joint = gate.shape
+        what = "it holds no composer of TIRG"
+        size, joint = matrix_sizes(state, "gated_feature_composer.3.weight", what)
         return TirgComposer(size, joint - size)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
