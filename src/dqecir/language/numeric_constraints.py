@@ -20,10 +20,10 @@ Order = Literal["<", "<=", ">", ">="]
 
 _SIGNS: dict[Direction, tuple[Order, Order]] = {"less": ("<", "<="), "more": (">", ">=")}
 _REACHING: tuple[tuple[Direction, bool, str], ...] = (
-    ("less", True, "at most|up to|no more than|not more than|max(?:imum|\\.)?"),
-    ("more", True, "at least|no less than|not less than|min(?:imum|\\.)?"),
-    ("less", False, "under|below|less than|cheaper than|lower than|smaller than"),
-    ("more", False, "over|above|more than|more expensive than|higher than|larger than"),
+    ("less", True, "at most|up to|not? (?:more|higher) than|not (?:over|above)|max(?:imum|\\.)?|<=|≤"),
+    ("more", True, "at least|not? (?:less|lower) than|not (?:under|below)|min(?:imum|\\.)?|>=|≥"),
+    ("less", False, "under|below|less than|cheaper than|lower than|smaller than|<"),
+    ("more", False, "over|above|more than|more expensive than|higher than|larger than|>"),
 )
 """Direction, whether the number itself is allowed, and the words before the number."""
 _IN_TIME: tuple[tuple[Direction, bool, str], ...] = (
@@ -96,7 +96,7 @@ class ConstraintReader:
         if (price := _first(ordered, MONEY)) is not None:
             self._add_span(price, "", _MONEY)
             for direction, reached, said in _REACHING:
-                self._add(price, direction, reached, rf"(?:{said})\s+(?P<number>{_MONEY})")
+                self._add(price, direction, reached, rf"(?:{said})\s*(?P<number>{_MONEY})")
                 # With words such as "costs", the currency may be missing.
                 told = rf"(?:costs?|costing|priced)\s+(?:{said})"
                 self._add(price, direction, reached, rf"{told}\s+(?P<number>{_DIGITS})")
@@ -113,11 +113,11 @@ class ConstraintReader:
                 self._add(chosen, direction, False, rf"(?:{said})\b(?!{SEEN}){_THAN}")
 
     def _add_named(self, column: str, name: str) -> None:
-        named = rf"{name}\s+(?:(?:is|be|of|that is)\s+)?"
+        named = rf"{name}(?:\s*:\s*|\s+|(?=[<>≤≥]))(?:(?:is|be|of|that is)\s+)?"
         amount = rf"(?:{_MONEY}|{_DIGITS})"
         self._add_span(column, named, amount)
         for direction, reached, said in _REACHING:
-            self._add(column, direction, reached, rf"{named}(?:{said})\s+(?P<number>{amount})")
+            self._add(column, direction, reached, rf"{named}(?:{said})\s*(?P<number>{amount})")
         for direction, said in _COMPARED:
             self._add(column, direction, False, rf"(?:{said})\s+{name}\b{_THAN}")
 
@@ -130,6 +130,10 @@ class ConstraintReader:
         low = rf"(?:{SPOKEN_COIN}\s*)?{_DIGITS}(?:\s*{SPOKEN_COIN})?"
         ends = rf"(?P<low>{low})\s+(?:and|to)\s+(?P<high>{amount})"
         self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
+        # A year without a word before it must be one at both ends.
+        low = amount if amount == _YEAR else low
+        ends = rf"(?P<low>{low})(?:\s+to\s+|\s*[-–—]\s*)(?P<high>{amount})(?![\w-])"
+        self._spans.append((_compiled(f"{named}{ends}"), column))
 
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
         """Return the text without its constraints, and the constraints.
@@ -142,7 +146,8 @@ class ConstraintReader:
         found: list[NumericConstraint] = []
         for pattern, column in self._spans:
             while read := _first_readable(pattern, rest, column):
-                match, (low, high) = read
+                match, ends = read
+                low, high = sorted(ends)
                 words = _words(match)
                 found.append(NumericConstraint(column, "more", True, low, words))
                 found.append(NumericConstraint(column, "less", True, high, words))

@@ -156,15 +156,17 @@ class Reader:
         words = typed if language != "English" else [self._mended(word) for word in typed]
         asks: dict[tuple[str, str, str | None], Ask] = {}
         unread: set[int] = set()
+        numbers = {place for place in range(len(words)) if _is_amount(words, place)}
         for span, link in self._foreign(words) if language != "English" else self._linked(words, category):
             places = range(span.start, span.end)
             if link is None:
                 unread |= set(places)
             else:
+                numbers -= set(places)
                 ask = Ask(link[0], span.operation, link[1], " ".join(typed[place] for place in places))
                 asks.setdefault((ask.column, ask.operation, ask.value), ask)
         mended = dict.fromkeys(zip(typed, words, strict=True))
-        left = (typed[place] for place in sorted(unread) if _says_something(words[place]))
+        left = (typed[place] for place in sorted(unread | numbers) if _says_something(words[place]))
         return Reading(
             tuple(asks.values()),
             constraints,
@@ -190,6 +192,10 @@ class Reader:
         told = _told(words, spans)
         for span in spans:
             said = words[span.start : span.end]
+            if span.role in _SEVERAL and any(map(str.isdecimal, said)):
+                # No colour has a number.
+                yield span, None
+                continue
             if span.operation == "is" and told.issuperset(range(span.start, span.end)):
                 continue
             if span.role == "garment" and _is_subject(words, span, category.lower()):
@@ -292,12 +298,23 @@ def _spans(tags: Sequence[Tag]) -> tuple[list[_Span], list[_Span]]:
 
 
 def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
-    """Return the places of words that only describe the reference: "this one is white, I want black"."""
+    """Return the places of words that request nothing, because they only describe the reference.
+
+    Examples: "this one is white, I want black", and values of the catalogue's own columns that others
+    replace: "leather" in "replace leather with cotton".
+    """
     named = [False] * len(words)
+    own = set()
     for span in spans:
         named[span.start : span.end] = [True] * (span.end - span.start)
+        own |= set(range(span.start, span.end)) if span.role == OWN else set()
     found = roles(words, segments(words, named), named)
-    return {place for place, role in enumerate(found) if role is Role.TOLD}
+    is_wanted = any(role is Role.WANTED and named[place] for place, role in enumerate(found))
+    return {
+        place
+        for place, role in enumerate(found)
+        if role is Role.TOLD or (role is Role.LEFT and place in own and is_wanted)
+    }
 
 
 def _opening_garment(words: Sequence[str], spans: Sequence[_Span]) -> _Span | None:
@@ -341,6 +358,11 @@ def _turned(words: Sequence[str], span: _Span) -> _Span:
 
 def _says_something(word: str) -> bool:
     return word not in SMALL and word[0].isalnum()
+
+
+def _is_amount(words: Sequence[str], place: int) -> bool:
+    """Return whether a word is a number, but no percentage and no part of a fraction."""
+    return words[place].isdecimal() and not {"%", "/"} & {*words[max(place - 1, 0) : place + 2]}
 
 
 def _is_word(word: str) -> bool:
