@@ -184,6 +184,38 @@ def test_numbers_are_constraints_and_not_unread(shop):
     assert reading.unread == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("replace cotton with Tencel", {("fibre", "Tencel")}),
+        ("exchange cotton for merino wool", {("fibre", "Merino Wool")}),
+        ("from Nike to Kestrel", {("brand", "Kestrel")}),
+        ("Tencel over cotton please", {("fibre", "Tencel")}),
+        ("from red to blue", {("color", "Blue")}),
+        ("jeans from Nike", {("article", "Jeans"), ("brand", "Nike")}),
+    ],
+)
+def test_a_value_that_another_one_replaces_is_not_requested(shop, text, wanted):
+    assert {(ask.column, ask.value) for ask in shop.read(text).asks} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("over 100", {"100"}),
+        ("red and no more than 50", {"50"}),
+        ("max 50", {"max", "50"}),
+        ("exactly 50 euros", {"50", "euros"}),
+        ("under 50 euros", set()),
+        ("100% cotton", set()),
+    ],
+)
+def test_a_number_that_was_not_read_is_unread(shop, text, unread):
+    reading = shop.read(text)
+    assert set(reading.unread) == unread
+    assert "50" not in " ".join(ask.words for ask in reading.asks)
+
+
 def test_slips_are_corrected_and_listed(reader):
     reading = reader.read("is gren and stripd")
     assert [(one.word, one.read_as) for one in reading.corrections] == [

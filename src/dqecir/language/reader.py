@@ -300,21 +300,19 @@ def _spans(tags: Sequence[Tag]) -> tuple[list[_Span], list[_Span]]:
 def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
     """Return the places of words that request nothing, because they only describe the reference.
 
-    Examples: "this one is white, I want black", and values of the catalogue's own columns that others
-    replace: "leather" in "replace leather with cotton".
+    Examples: "this one is white, I want black", and values that another one replaces: "leather" in "replace
+    leather with cotton".
     """
     named = [False] * len(words)
-    own = set()
     for span in spans:
         named[span.start : span.end] = [True] * (span.end - span.start)
-        own |= set(range(span.start, span.end)) if span.role == OWN else set()
     found = roles(words, segments(words, named), named)
-    is_wanted = any(role is Role.WANTED and named[place] for place, role in enumerate(found))
-    return {
-        place
-        for place, role in enumerate(found)
-        if role is Role.TOLD or (role is Role.LEFT and place in own and is_wanted)
-    }
+    wanted = {span.role for span in spans if found[span.start] is Role.WANTED and span.operation == "is"}
+    told = {place for place, role in enumerate(found) if role is Role.TOLD}
+    for span in spans:
+        if span.role in wanted and found[span.start] is Role.LEFT:
+            told |= set(range(span.start, span.end))
+    return told
 
 
 def _opening_garment(words: Sequence[str], spans: Sequence[_Span]) -> _Span | None:
