@@ -228,6 +228,15 @@ def test_suggestions_go_on_from_what_was_typed(client, item):
     refused(client.get("/v1/suggestions", params={"text": "is", "item": "none/such"}), 404)
 
 
+def test_the_only_value_of_an_item_is_not_suggested(client, item):
+    index = client.app.state.service.main.index
+    asked = {"text": "is bl", "item": item, "limit": 50}
+    for value, is_suggested in ((["blue"], False), (["blue", "red"], True)):
+        index.change_payloads({item: {**index.payload(item), "color": value}})
+        told = client.get("/v1/suggestions", params=asked).json()["suggestions"]
+        assert ("is blue" in told) == is_suggested
+
+
 def test_a_second_method_answers_by_its_name(serving, settings, item):
     beside = {"name": "again", "index": settings.index, "model": settings.model}
     with serving(also=[beside]) as client:

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
+from dqecir.index.payload_columns import values_in
 from dqecir.search.steering import HEAVIEST
 from dqecir.service.documented import problems
 from dqecir.service.keys import may_read, may_read_inside
@@ -77,9 +78,10 @@ async def suggestions(
     """Complete the typed text with requests for values that the item does not show."""
 
     def suggested() -> list[str]:
-        shown = {} if item is None else service.entry(item)[1]
+        payload = {} if item is None else service.entry(item)[1]
+        shown = {name: values_in(value) for name, value in payload.items()}
         # If the item has several values, any of them may be suggested.
-        single = {name: str(value) for name, value in shown.items() if not isinstance(value, list)}
+        single = {name: str(values[0]) for name, values in shown.items() if len(values) == 1}
         return service.suggester.suggest(text, single, limit)
 
     return Suggestions(suggestions=await asyncio.to_thread(suggested))
