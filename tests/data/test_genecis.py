@@ -83,6 +83,15 @@ def test_a_crop_reaches_beyond_its_box_and_is_padded_to_a_square():
     assert np.array_equal(padded[:, 5:12], np.asarray(picture)[0:17, 23:30])
 
 
+@pytest.mark.parametrize("box", [(100, 2, 3, 3), (2, 2, -9, 4), (2, 2, 0, 0), (1e300, 2, 1, 1)])
+def test_a_box_outside_of_its_picture_is_refused_in_one_sentence(folder, box):
+    row = question("attribute")
+    row["target"] = boxed(8, *box)
+    (folder / "genecis" / "change_attribute.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match=r"8\.jpg: the box .* is empty or outside of its picture of 16 x 12"):
+        read_genecis(folder)
+
+
 def test_annotations_are_read_without_pictures(folder):
     for path in (folder / "VG_100K_all").iterdir():
         path.unlink()
@@ -98,6 +107,7 @@ def test_annotations_are_read_without_pictures(folder):
         ({"condition": "x"}, "needs a field 'reference'"),
         ({**question("object"), "target": {"id": 3}}, "needs val_image_id, or image_id"),
         ({**question("object"), "gallery": [boxed(3, 1, 2, 3)]}, "needs val_image_id"),
+        ({**question("object"), "gallery": [boxed("²", 1, 2, 3, 4)]}, "needs val_image_id"),
         ({**question("object"), "gallery": [boxed("../7", 1, 2, 3, 4)]}, "needs val_image_id"),
         ({**question("object"), "gallery": [3]}, "needs val_image_id"),
     ],

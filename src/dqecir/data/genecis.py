@@ -90,7 +90,7 @@ def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
     image = entry.get("image_id") if isinstance(entry, Mapping) else None
     box = entry.get("instance_bbox") if isinstance(entry, Mapping) else None
     is_box = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
-    if not (is_box and isinstance(image, int | str) and str(image).isdigit()):
+    if not (is_box and isinstance(image, int | str) and str(image).isdecimal()):
         raise DataError(
             f"{where} needs val_image_id, or image_id and instance_bbox [x, y, w, h]: fetch it again"
         )
@@ -104,13 +104,19 @@ def crop(picture: Image.Image, box: list[float]) -> Image.Image:
 
     As in the published loader, the cut has 1 + :data:`DILATION` times the width and height of the box, and
     ends with the box on the right and below. At the left and upper edges of the picture it is moved inside;
-    at the other edges it is cut off.
+    at the other edges it is cut off. Raises :class:`DataError` if nothing of the box is in the picture.
     """
     x, y, width, height = box
     left, top = max(0, x - DILATION * width), max(0, y - DILATION * height)
     right = min(picture.width, left + (1 + DILATION) * width)
     bottom = min(picture.height, top + (1 + DILATION) * height)
-    cut = picture.crop((round(left), round(top), round(right), round(bottom)))
+    edges = round(left), round(top), round(right), round(bottom)
+    if edges[0] >= edges[2] or edges[1] >= edges[3]:
+        raise DataError(
+            f"the box {box} is empty or outside of its picture of {picture.width} x {picture.height} pixels: "
+            "fetch annotations and pictures again"
+        )
+    cut = picture.crop(edges)
     side = max(cut.size)
     square = Image.new("RGB", (side, side))
     square.paste(cut, ((side - cut.width) // 2, (side - cut.height) // 2))
@@ -118,6 +124,9 @@ def crop(picture: Image.Image, box: list[float]) -> Image.Image:
 
 
 def _write_crop(picture: Path, box: list[float], path: Path) -> None:
-    written = BytesIO()
-    crop(load_image(picture), box).save(written, format="PNG")
+    written, whole = BytesIO(), load_image(picture)
+    try:
+        crop(whole, box).save(written, format="PNG")
+    except DataError as error:
+        raise DataError(f"{picture}: {error}") from error
     write_bytes(path, written.getvalue())
