@@ -14,9 +14,14 @@ from dqecir.errors import DataError, reason_of
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` with the nearest of ``known``, or a list of all if none is near."""
+    """Return ``"; did you mean 'x'?"`` with the nearest of ``known``, or a list of all if none is near.
+
+    If there are none, it says so.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
+    if not names:
+        return "; there are none"
     return f"; did you mean {close[0]!r}?" if close else f"; the known ones are {', '.join(names)}"
 
 

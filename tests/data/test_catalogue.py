@@ -278,6 +278,13 @@ def test_numbers_are_read_as_their_column_writes_them(tmp_path):
     )
 
 
+def test_prices_in_several_currencies_are_a_warning(tmp_path):
+    table = "image,price,cost,currency\na.png,€ 10,5 EUR,EUR\nb.png,US$ 10,5 €,usd\nc.png,10 dollars,,EUR\n"
+    warnings = check_catalogue(write(tmp_path, table)).warnings
+    said = [warning for warning in warnings if "several currencies ('EUR', 'USD')" in warning]
+    assert [warning.split("'")[1] for warning in said] == ["price", "currency"]
+
+
 def test_cells_without_a_number_are_listed(tmp_path):
     names = [f"{number}.png" for number in range(12)]
     rows = "".join(f"{name},{number}\n" for number, name in enumerate(names))

@@ -47,6 +47,9 @@ from dqecir.data.cells import as_number, decimal_sign, folded, measured, number_
         ('13"', 13),
         ("12,5cm", 12.5),
         ("50 %", 50),
+        ("KZT 12 500", 12500),
+        ("1.299,00 BAM", 1299),
+        ("GEL 49.90", 49.9),
     ],
 )
 def test_a_number_is_read_with_its_currency_or_unit(cell, number):

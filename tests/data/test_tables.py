@@ -375,6 +375,13 @@ def test_an_ending_does_not_matter(tmp_path):
     assert read(tmp_path / "t.xlsx", json.dumps({"image": "p1.jpg"}).encode()).header == ("image",)
 
 
+def test_sizes_that_a_spreadsheet_made_dates_are_named(tmp_path):
+    day = datetime.datetime(2024, 12, 10)
+    rows = [("image", "size", "since"), ("a.png", "8-10", day), ("b.png", day, day), ("c.png", day, "?")]
+    table = read_table(workbook(tmp_path / "shop.xlsx", rows))
+    assert [note for note in table.notes if "2 cells with a date" in note and "(B3, B4)" in note]
+
+
 def test_formulas_that_nobody_computed_are_named(tmp_path):
     book = Workbook()
     for row in (["image", "color", "price"], ["a.png", "red", "=1+2"], ["b.png", "=CONCAT(B2)", 5]):
@@ -382,7 +389,7 @@ def test_formulas_that_nobody_computed_are_named(tmp_path):
     book.save(tmp_path / "shop.xlsx")
     table = read_table(tmp_path / "shop.xlsx")
     assert len(table.problems) == 1
-    assert "2 formulas have no stored value (C2, B3): open the file" in table.problems[0]
+    assert "2 formulas without a stored value (C2, B3): open the file" in table.problems[0]
     # As a spreadsheet program saves it: the value stands beside the formula.
     with zipfile.ZipFile(tmp_path / "shop.xlsx") as parts:
         content = {name: parts.read(name) for name in parts.namelist()}

@@ -106,6 +106,15 @@ def test_what_is_of_no_number_or_denied_is_left(text):
     assert said(text) == (text, [])
 
 
+@pytest.mark.parametrize("column", ["Preis", "verkaufspreis", "prix", "precio", "msrp", "prices"])
+def test_every_column_of_prices_is_compared(column):
+    bounds = ConstraintReader([column]).parted("red, cheaper and under 40 euros")[1]
+    assert {(bound.column, bound.order, bound.number) for bound in bounds} == {
+        (column, "<", None),
+        (column, "<", 40.0),
+    }
+
+
 def test_an_amount_that_is_no_number_hides_none_that_is():
     assert said("is red, under 1.2.3 euros and under 40 euros") == (
         "is red, under 1.2.3 euros",

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dqecir.data.availability import is_sold_out, says_available
-from dqecir.data.cells import decimal_sign, folded, has_value, number_in, plainly
+from dqecir.data.cells import currency_in, decimal_sign, folded, has_value, number_in, plainly
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
+from dqecir.data.currencies import currency_code
 from dqecir.data.exports import plain_table
 from dqecir.data.misspelt import misspelt_values
 from dqecir.data.payload_fields import RESERVED
@@ -299,6 +300,9 @@ def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_p
         return cells
     if odd:
         table.warnings.append(f"column {name!r} has no number in {len(odd)} of its cells: {_listed(odd)}")
+    currencies = sorted({currency for value in given if (currency := currency_in(value)) is not None})
+    if len(currencies) > 1:
+        table.warnings.append(_several_currencies(name, currencies))
     sign = decimal_sign(given)
     plain = {value: plainly(value, sign, is_price) for value in given}
     if changed := next((value for value in plain if plain[value] != value), None):
@@ -306,6 +310,13 @@ def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_p
             f"column {name!r}: {changed!r} is read as {plain[changed]!r}, as the column writes its numbers"
         )
     return [SEPARATOR.join(plain.get(value, value) for value in cell.split(SEPARATOR)) for cell in cells]
+
+
+def _several_currencies(name: str, currencies: Sequence[str]) -> str:
+    return (
+        f"column {name!r} has several currencies ({_listed(currencies)}), and prices are compared without "
+        "converting them: write all prices in one currency"
+    )
 
 
 def _listed(cells: Sequence[str]) -> str:
@@ -368,6 +379,10 @@ def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> Non
             f"column {name!r} does not say whether the product is in stock in {sum(counts[c] for c in odd)} "
             f"of its cells, which count as in stock: {_listed(odd)}"
         )
+    if table.roles[name] == "currency":
+        currencies = sorted({currency_code(cell) for cell in counts if has_value(cell)})
+        if len(currencies) > 1:
+            table.warnings.append(_several_currencies(name, currencies))
     if table.roles[name] != "attribute":
         return
     if len(counts) > 20 and len(counts) == len(cells):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from dqecir.data.currencies import COIN
+from dqecir.data.currencies import COIN, currency_code
 
 UNKNOWN = "?"
 """A cell whose value is unknown. If an attribute does not apply, the cell is empty."""
@@ -78,10 +78,15 @@ def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = Fa
     return -number if (found["sign"] or found["sign2"]) in ("-", "−") else number
 
 
-def has_currency(cell: str) -> bool:
-    """Return whether a cell is a number with a currency."""
+def currency_in(cell: str) -> str | None:
+    """Return the currency of a cell that is a number with a currency; None for other cells.
+
+    >>> currency_in("39,90 €"), currency_in("EUR 5"), currency_in("5")
+    ('EUR', 'EUR', None)
+    """
     found = _CELL.fullmatch(cell)
-    return found is not None and bool(found["before"] or found["behind"]) and _body(found) is not None
+    coin = (found["before"] or found["behind"]) if found else None
+    return currency_code(coin) if coin and found and _body(found) is not None else None
 
 
 def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dqecir.data.availability import tells_availability
-from dqecir.data.cells import has_currency, has_value
+from dqecir.data.cells import currency_in, has_value
 from dqecir.data.picture_files import PICTURE_SUFFIXES
 
 Role = Literal[
@@ -47,7 +47,12 @@ _NAMES: dict[Role, str] = {
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
 ADDRESS = " (address)"
 """Suffix of columns with addresses of pictures, if other columns name their files."""
-_PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp", "preis", "preise", "prix", "precio", "prezzo"})
+PRICES = frozenset(
+    {"price", "prices", "cost", "rrp", "msrp", "prix", "precio", "prezzo", "prijs", "preço"}
+    | {"preis", "preise", "verkaufspreis", "einzelpreis", "listenpreis", "bruttopreis", "nettopreis"}
+    | {"aktionspreis", "sonderpreis", "endpreis"}
+)
+"""Words in a column's name that show that its numbers are prices."""
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ENOUGH = 0.8
@@ -136,7 +141,7 @@ def _by_name(name: str) -> Role | None:
         return "ignored"
     if re.fullmatch(r"(?:image|picture|photo) \d+", plain):
         return "further images"
-    return "price" if _PRICES & set(plain.split()) else None
+    return "price" if PRICES & set(plain.split()) else None
 
 
 def _by_cells(cells: Sequence[str]) -> Role:
@@ -145,7 +150,7 @@ def _by_cells(cells: Sequence[str]) -> Role:
         return "image"
     if _most(_ADDRESS.match(cell) is not None for cell in given):
         return "url"
-    if _most(map(has_currency, given)):
+    if _most(currency_in(cell) is not None for cell in given):
         return "price"
     if given and sum(map(len, given)) > _LONG * len(given):
         return "description"

@@ -12,8 +12,9 @@ import re
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -345,7 +346,8 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
         merged = {
             area: (column, int(first), int(last)) for area, column, first, last in areas if first != last
         }
-        rows = _with_merged_cells(list(_sheet_rows(chosen, rounded)), merged.values())
+        dates: dict[int, dict[int, str]] = {}
+        rows = _with_merged_cells(list(_sheet_rows(chosen, rounded, dates)), merged.values())
         empty = _without_value(data, chosen) if _FORMULA.search(xml) else []
     except DataError:
         raise
@@ -368,11 +370,17 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
             f"{name}: spreadsheets round numbers of more than 15 digits ({_listed(rounded)}): give codes the "
             "format of a text, and write them again"
         )
+    if odd := _dates_among_others(rows, dates):
+        notes.append(
+            f"{name}: {counted(len(odd), 'cell')} with a date in columns of other values ({_listed(odd)}): "
+            "spreadsheets change sizes such as 10-12 to dates; give the column the format of a text, and "
+            "write them again"
+        )
     problems = []
     if empty:
         problems = [
-            f"{name}: {len(empty):,} formulas have no stored value ({_listed(empty)}): open the file in a "
-            "spreadsheet program and save it there"
+            f"{name}: {counted(len(empty), 'formula')} without a stored value ({_listed(empty)}): open the "
+            "file in a spreadsheet program and save it there"
         ]
     return _table(name, rows, problems, notes)
 
@@ -412,14 +420,34 @@ def _without_value(data: bytes, values: Any) -> list[str]:
     ]
 
 
-def _sheet_rows(sheet: Any, rounded: list[str]) -> Iterator[Row]:
-    """Yield the rows of a sheet; the places of rounded numbers are added to ``rounded``."""
+def _dates_among_others(rows: Sequence[Row], dates: Mapping[int, Mapping[int, str]]) -> list[str]:
+    """Return the places of dates in columns that also have other values with digits.
+
+    ``dates`` is column -> line -> place. The first row is the header.
+    """
+
+    def has_other(column: int, lines: Mapping[int, str]) -> bool:
+        cells = (row.cells[column : column + 1] for row in rows[1:] if row.line not in lines)
+        return any(any(map(str.isdigit, cell)) for found in cells for cell in found)
+
+    return [place for column, lines in dates.items() if has_other(column, lines) for place in lines.values()]
+
+
+def _sheet_rows(sheet: Any, rounded: list[str], dates: dict[int, dict[int, str]]) -> Iterator[Row]:
+    """Yield the rows of a sheet.
+
+    The places of rounded numbers are added to ``rounded``, and those of dates to ``dates`` (column -> line ->
+    place).
+    """
     width = 0
     for number, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS + 1, max_row=MAX_ROWS + 2), start=1):
         values = [_of_cell(cell) for cell in cells]
         rounded += [
             cell.coordinate for cell in cells if isinstance(cell.value, float) and abs(cell.value) >= 1e15
         ]
+        for column, cell in enumerate(cells):
+            if isinstance(cell.value, date):
+                dates.setdefault(column, {})[number] = cell.coordinate
         while values and not values[-1]:
             values.pop()
         if values:

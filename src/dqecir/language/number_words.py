@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+from dqecir.data.column_roles import PRICES
+
 Direction = Literal["less", "more"]
 
-MONEY = frozenset({"price", "cost", "rrp"})
-YEARS = frozenset({"year", "season", "date"})
+MONEY = PRICES
+YEARS = frozenset({"year", "season", "date", "jahr", "année", "año", "anno"})
 """Words in a column's name that show that its numbers are years."""
 SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
 """Words after which a comparison is about the appearance: "an older look" is no year."""
