@@ -22,29 +22,25 @@ from dqecir.io.files import dead_drafts
 from dqecir.model.maker import copy_maker
 from dqecir.settings import nearest
 
-ENGINES: dict[str, str] = {
-    "exact": "dqecir.index.exact:ExactIndex",
-    "server": "dqecir.index.server:ServerIndex",
-    "postgres": "dqecir.index.postgres:PostgresIndex",
+ENGINES = {
+    "exact": ("dqecir.index.exact", "ExactIndex", ""),
+    "server": ("dqecir.index.server", "ServerIndex", "qdrant"),
+    "postgres": ("dqecir.index.postgres", "PostgresIndex", "postgres"),
 }
-"""Name in the manifest -> module and class. A class is imported when it is needed, because some need packages
-that may not be installed."""
-
-_EXTRAS = {"server": "qdrant", "postgres": "postgres"}
-"""Engine -> the extra that installs its packages."""
+"""Name in the manifest -> module, class, and the extra that installs its packages. A class is imported when
+it is needed, because the packages may not be installed."""
 
 
 def engine(name: str) -> type[Index]:
     """Return the class of an engine; raises :class:`EngineError` if it is unknown or a package is missing."""
     if name not in ENGINES:
         raise EngineError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
-    module, kind = ENGINES[name].split(":")
+    module, kind, extra = ENGINES[name]
     try:
         found: type[Index] = getattr(import_module(module), kind)
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"the engine {name} needs {error.name}, which is not installed: "
-            f"pip install 'dqecir[{_EXTRAS[name]}]'"
+            f"the engine {name} needs {error.name}, which is not installed: pip install 'dqecir[{extra}]'"
         ) from None
     return found
 
