@@ -252,9 +252,9 @@ class PostgresIndex(RemoteIndex):
         return [stored_item(*row) for row in self._rows(statement)]
 
     def _parts(self, tokens: bool) -> Iterator[list[StoredItem]]:
-        later, last, is_first = f"ORDER BY i.number LIMIT {READ}", 0, True
+        later, last = f"ORDER BY i.number LIMIT {READ}", 0
         with plain_errors():
-            while True:
+            for is_repeated in (False, True):
                 try:
                     with self._transaction(*_READING) as now:
                         columns = now.store.entry if tokens else ENTRY
@@ -263,9 +263,8 @@ class PostgresIndex(RemoteIndex):
                             yield [stored_item(*row) for row in rows]
                     return
                 except psycopg.Error as error:
-                    if last or not is_first or not may_repeat(error):
+                    if last or is_repeated or not may_repeat(error):
                         raise
-                    is_first = False
 
     def ids(self, where: Filter | None = None) -> list[str]:
         found = self._rows(lambda now: now.items("i.id", now.limit(where), "ORDER BY i.number"))

@@ -22,9 +22,8 @@ from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.postgres_connections import Connection, pool, run
 from dqecir.index.postgres_graph import add_graph, drop_graphs, is_outgrown
 from dqecir.index.postgres_records import (
-    BOUNDED,
-    SHORTLY,
     DatabaseLocation,
+    bounded,
     busy,
     confirm,
     discard,
@@ -64,13 +63,11 @@ def build_store(
             for batch in ItemBatch.of_build(batches):
                 vectors = vectors_of(batch.ids, batch.as_stored(header))
                 rows = rows_of(batch.ids, batch.payloads)
-                with connection.transaction():
-                    connection.execute(BOUNDED)
+                with bounded(connection):
                     store.insert(connection, rows, record.following(len(rows)), vectors, {})
                 record = record.changed(0, batch.payloads)
                 del batch
-            with connection.transaction():
-                connection.execute(BOUNDED)
+            with bounded(connection):
                 store.add_indexes(connection)
             for table in (store.items, store.vectors, store.numbers):
                 run(connection, f"VACUUM (ANALYZE) {table}")
@@ -169,8 +166,7 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
     with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
         columns = "(name text PRIMARY KEY, record text, building text)"
         run(connection, f"CREATE TABLE IF NOT EXISTS {location.records} {columns}")
-    with connection.transaction():
-        connection.execute(BOUNDED)
+    with bounded(connection):
         since = datetime.now(UTC).isoformat(" ", "seconds")
         building = json.dumps({"store": store.name, "host": platform.node(), "since": since})
         run(
@@ -184,8 +180,7 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
         yield
     except BaseException:
         # Where the database is away, `dqecir index leftovers` finds the tables.
-        with suppress(psycopg.Error), connection.transaction():
-            connection.execute(SHORTLY)
+        with suppress(psycopg.Error), bounded(connection, 1):
             discard(connection, store)
         raise
 
@@ -197,8 +192,7 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
     :class:`EngineError` if another build of the index has begun meanwhile.
     """
     model = record.header.model.replace("'", "''").replace("%", "%%")
-    with connection.transaction():
-        connection.execute(BOUNDED)
+    with bounded(connection):
         statement = f"SELECT record, building FROM {location.records} WHERE name = %s FOR UPDATE"
         [(old, building)] = run(connection, statement, [location.name])
         if building is None or json.loads(building)["store"] != store.name:
@@ -227,6 +221,5 @@ def _drop_others(connection: Connection, location: DatabaseLocation, store: Stor
     """
     for name in stores_of(connection, location.namespace):
         if name.startswith(f"{location.name}_") and name != store.name:
-            with suppress(psycopg.Error), connection.transaction():
-                connection.execute(SHORTLY)
+            with suppress(psycopg.Error), bounded(connection, 1):
                 location.store(name).drop(connection)

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Literal, Self
 
@@ -25,8 +25,6 @@ _RECORDS = "dqecir_indexes"
 """Name of the table with one row for each index of a schema."""
 
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
-BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0"
-SHORTLY = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 
 
 class DatabaseLocation(StoreLocation):
@@ -61,6 +59,14 @@ class DatabaseLocation(StoreLocation):
     def store(self, name: str) -> Store:
         """Return the tables whose names begin with ``name``."""
         return Store(self.namespace, name, pool().extension())
+
+
+@contextmanager
+def bounded(connection: Connection, seconds: int = 30) -> Iterator[None]:
+    """Open a transaction that waits up to ``seconds`` for each lock; its statements may take any time."""
+    with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = '{seconds}s'; SET LOCAL statement_timeout = 0".encode())
+        yield
 
 
 def record_of(connection: Connection, location: DatabaseLocation) -> StoreRecord | None:
@@ -129,8 +135,7 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
 def _remove(store: Store) -> None:
     """Remove what a killed build has left: the tables of ``store``, or an unfinished graph of that name."""
     with plain_errors(), closing(pool().dedicated()) as connection:
-        with connection.transaction():
-            connection.execute(BOUNDED)
+        with bounded(connection):
             discard(connection, store)
         for end in GRAPH_ENDS:
             run(connection, f'DROP INDEX CONCURRENTLY IF EXISTS "{store.schema}"."{store.name}{end}"')
